@@ -1,0 +1,1 @@
+cdef object error_of(int code)

@@ -1,0 +1,58 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from flowcore.kernel.fc_reactor cimport fc_reactor, fc_source
+from flowcore.loop.handles cimport Handle, TimerHandle
+
+
+# What a loop does for one descriptor: a source of the reactor and the handle of each direction.
+ctypedef struct OwnedSource:
+    fc_source source
+    PyObject *owner
+
+
+cdef class Watcher:
+    cdef OwnedSource owned
+    cdef LoopCore core
+    cdef object reader
+    cdef object writer
+
+    cdef int update(self) except -1
+
+
+cdef class LoopCore:
+    cdef fc_reactor *reactor
+    # Handles ready to run: a ring of owned references, its capacity a power of two.
+    cdef PyObject **ring
+    cdef size_t ring_mask
+    cdef size_t ring_head
+    cdef size_t ring_len
+    cdef dict watchers
+    cdef unsigned int ran
+    cdef uint64_t polled_ns
+    cdef bint sleeping
+    cdef object failure
+    cdef bint capturing
+    cdef object captured
+    cdef public bint _closed
+    cdef public bint _stopping
+    cdef public bint _debug
+
+    # For the packages that stand on the loop.
+    cdef fc_reactor *open_reactor(self) except NULL
+    cdef int keep_failure(self) except -1
+    cdef object capture_call(self, object function)
+
+    cdef void release(self) noexcept
+    cdef void clear_ready(self) noexcept
+    cdef int grow(self) except -1
+    cdef int push(self, object handle) except -1
+    cdef int run_handle(self, object handle) except -1
+    cdef int run_ready(self) except -1
+    cdef int poll(self) except -1
+    cdef int check(self, str caller, object callback) except -1
+    cdef Handle schedule(self, object callback, tuple args, object context)
+    cdef TimerHandle start_timer(self, double when, object callback, tuple args, object context)
+    cdef Watcher watcher(self, object fd, bint make)
+    cdef int forget_if_idle(self, Watcher w) except -1
+    cdef Handle handle_for(self, object callback, tuple args)

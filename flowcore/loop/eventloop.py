@@ -1,0 +1,88 @@
+"""The asyncio event loop on flowcore's reactor."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Mapping
+from typing import Any
+
+from asyncio import format_helpers
+from asyncio.base_events import _format_handle
+from asyncio.log import logger
+
+from flowcore.loop.core import LoopCore
+
+__all__ = ["EventLoop", "new_event_loop"]
+
+
+class _SelectorView(selectors.BaseSelector):
+    """The selector that inherited code may ask what is watched; the reactor does the watching."""
+
+    def __init__(self, loop: LoopCore) -> None:
+        self._loop: LoopCore | None = loop
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        if self._loop is None:
+            raise RuntimeError("Selector is closed")
+        keys = {}
+        for fd, (reader, writer) in self._loop._watched().items():
+            events = (selectors.EVENT_READ if reader else 0) | (
+                selectors.EVENT_WRITE if writer else 0
+            )
+            keys[fd] = selectors.SelectorKey(fd, fd, events, (reader, writer))
+        return keys
+
+    def close(self) -> None:
+        self._loop = None
+
+    def _not_here(self, *_: object) -> Any:
+        raise NotImplementedError("use the loop's add_reader() and add_writer()")
+
+    register = unregister = select = _not_here
+
+
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+    """A complete asyncio event loop: use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
+
+    Callbacks, timers, readers and writers run on the reactor; connections made through asyncio's
+    interface (``create_server``, ``create_connection``, subprocesses, TLS) use the standard library's
+    transports on top of it. What flowcore serves natively lives on the same reactor below Python.
+
+    A loop belongs to the thread that runs it. Others reach it by ``call_soon_threadsafe()``.
+    """
+
+    def __init__(self) -> None:
+        asyncio.SelectorEventLoop.__init__(self, _SelectorView(self))
+
+    def close(self) -> None:
+        """Closes the loop; closing it again does nothing. Not while it runs (RuntimeError)."""
+        if self.is_closed():
+            return
+        super().close()
+        self._release()
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        raise AssertionError("the reactor dispatches events itself")
+
+    def _trace_handle(self, handle: Any) -> None:
+        import sys
+
+        handle._source_traceback = format_helpers.extract_stack(sys._getframe(1))
+
+    def _run_in_debug(self, handle: Any) -> None:
+        """Runs a handle and reports it when it took longer than ``slow_callback_duration``."""
+        self._current_handle = handle
+        start = self.time()
+        try:
+            handle._run()
+            took = self.time() - start
+            if took >= self.slow_callback_duration:
+                logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
+        finally:
+            self._current_handle = None
+
+
+def new_event_loop() -> EventLoop:
+    """A new event loop, not yet set as the current one. Fits ``asyncio.Runner(loop_factory=...)``."""
+    return EventLoop()

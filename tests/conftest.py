@@ -1,0 +1,26 @@
+"""Shared fixtures: where the source tree lies, and skipping what needs it when it is not there."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def in_source_tree() -> bool:
+    return (ROOT / "setup.py").is_file() and (ROOT / "csrc").is_dir()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The directory that holds tests/; the source tree unless a wheel is being tested."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if in_source_tree():
+        return
+    skip = pytest.mark.skip(reason="needs the source tree")
+    for item in items:
+        if item.get_closest_marker("source_tree"):
+            item.add_marker(skip)
