@@ -131,7 +131,7 @@ def report(row: Row, connections: int, result: Rounds) -> str:
             cells.append(f"{cell} ({ratio(result, name, base, figure):.2f}x)" if base else cell)
         cells.append(str(sum(s.load.socket_errors for s in slices)))
         lines.append(cells)
-    title = f"### {row.what}, {connections} connections"
+    title = f"### {row.what}, {connections} connection{'s' if connections > 1 else ''}"
     return f"{title}\n\n{table.render(['server', *FIGURES, 'errors'], lines)}\n"
 
 

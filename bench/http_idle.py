@@ -3,7 +3,6 @@
 import resource
 import socket
 import time
-from pathlib import Path
 
 from http_load import ROWS
 from http_servers import Server
@@ -22,12 +21,13 @@ def raise_file_limit(connections: int) -> None:
     """For this process and the servers it will start."""
     need = connections + 1024
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= need:
+    endless = resource.RLIM_INFINITY
+    if soft == endless or soft >= need:
         return
-    most = int(Path("/proc/sys/fs/nr_open").read_text())
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(need, most), max(hard, min(need, most))))
-    except (ValueError, PermissionError) as error:
+        most = hard if hard == endless else max(hard, need)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, most))
+    except (ValueError, OSError) as error:
         raise IdleError(f"{connections} connections need {need} open files, the limit is {hard}: "
                         "raise it (ulimit -n) or ask for fewer") from error
 

@@ -1,6 +1,7 @@
 """The servers that the HTTP benchmark compares: how each is started, checked for and stopped."""
 
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -129,10 +130,11 @@ def _nginx(scratch: Path) -> Server:
     if not program:
         raise Unavailable("nginx is not installed")
     port = _free_port()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # nginx takes memory for each at once
     values = {
         "DIR": str(scratch),
         "PORT": str(port),
-        "FILES": "131072" if os.geteuid() == 0 else "1024",
+        "FILES": str(soft if 0 < soft < 1 << 20 else 1 << 20),
         "USER": "user root;" if os.geteuid() == 0 else "",
     }
     text = (APPS / "nginx.conf").read_text()

@@ -97,8 +97,9 @@ static fc_slice status_line(int status) {
 }
 
 bool fc_http1_is_value(fc_slice value) {
+  if (value.len == 0) return true;
   const char *end = value.ptr + value.len;
-  return value.len == 0 || fc_http1_span_value(value.ptr, end) == end;
+  return fc_http1_span_value(value.ptr, end) == end;
 }
 
 static char *put(char *dst, fc_slice s) {
@@ -167,9 +168,9 @@ size_t fc_http1_write_head(char *dst, const fc_http1_response *r) {
 }
 
 int64_t fc_http1_write_field(char *dst, fc_slice name, fc_slice value) {
+  if (name.len == 0) return FC_EHTTP_NAME;
   const char *name_end = name.ptr + name.len;
-  if (name.len == 0 || fc_http1_span(name.ptr, name_end, FC_H1_IS_TOKEN) != name_end)
-    return FC_EHTTP_NAME;
+  if (fc_http1_span(name.ptr, name_end, FC_H1_IS_TOKEN) != name_end) return FC_EHTTP_NAME;
   if (!fc_http1_is_value(value)) return FC_EHTTP_VALUE;
   char *at = put(put(put(dst, name), FC_SLICE(": ")), value);
   at = put(at, FC_SLICE("\r\n"));

@@ -86,12 +86,13 @@ static void deadline(fc_http_conn *c, uint64_t from_now_ns) {
   fc_stream_deadline(&c->stream, from_now_ns ? c->server->reactor->now_ns + from_now_ns : 0);
 }
 
-/* A body may take its time as long as bytes come at the least rate. */
+/* A body may take its time as long as bytes come at the least rate. What counts is what has come,
+ * collected or lying in place, not what a chunk's size announces. */
 static void body_deadline(fc_http_conn *c) {
   const fc_http_config *cfg = &c->server->config;
+  uint64_t received = c->req->body.len + fc_stream_unread(&c->stream).len;
   uint64_t earned = 0;
-  if (cfg->min_body_bytes_per_s)
-    earned = c->parser.received * FC_NS_PER_S / cfg->min_body_bytes_per_s;
+  if (cfg->min_body_bytes_per_s) earned = received * FC_NS_PER_S / cfg->min_body_bytes_per_s;
   fc_stream_deadline(&c->stream, c->req->started_ns + cfg->body_timeout_ns + earned);
 }
 
@@ -116,9 +117,11 @@ static fc_slice common_fields(fc_http_server *s) {
   return (fc_slice){s->common, s->common_len};
 }
 
-/* Closes after a last reply. Unread input would turn the reply into a reset: then linger. */
+/* Closes after a last reply. Unread input would turn the reply into a reset: then linger. From here
+ * on only the client's standing still ends the sending early. */
 static void close_after_reply(fc_http_conn *c, bool linger) {
   c->phase = OVER;
+  fc_stream_deadline(&c->stream, 0);
   if (linger || fc_stream_unread(&c->stream).len)
     fc_stream_linger(&c->stream, c->server->config.linger_ns);
   else
@@ -138,9 +141,9 @@ static void finish(fc_http_req *q) {
   }
   c->phase = IDLE;
   deadline(c, s->config.idle_timeout_ns);
-  if (c->processing) return;
-  process(c);
-  fc_stream_trim(&c->stream);
+  /* Not at once: the reply may come out of the midst of a task, where no other may be entered. */
+  if (!c->processing && (c->ended || fc_stream_unread(&c->stream).len))
+    fc_reactor_soon(s->reactor, &c->again);
 }
 
 /* What every head gets: the connection's fate, Date and Server. */
@@ -203,6 +206,7 @@ int fc_http_reply(fc_http_req *q, fc_http1_response *r, fc_slice body, void (*re
 int fc_http_begin(fc_http_req *q, fc_http1_response *r) {
   int err = reply_state(q, false);
   if (err < 0) return err;
+  q->reply_length = r->content_length < 0 ? -1 : r->content_length;
   if (r->content_length < 0) {
     bool bodiless = fc_http1_bodiless(r->status);
     q->chunked = !bodiless && q->minor > 0;
@@ -228,6 +232,8 @@ int fc_http_send(fc_http_req *q, fc_slice bytes) {
   if (err < 0) return err;
   fc_stream *st = &q->conn->stream;
   if (bytes.len && !no_body(q)) {
+    if (q->reply_length >= 0 && bytes.len > (uint64_t)q->reply_length - q->reply_bytes)
+      return FC_EINVALID;
     char *dst = fc_stream_reserve(st, bytes.len + FC_HTTP1_CHUNK_HEAD_MAX + 2);
     if (!dst) {
       fc_stream_abort(st, FC_ENOMEM);
@@ -249,6 +255,10 @@ int fc_http_send(fc_http_req *q, fc_slice bytes) {
 int fc_http_end(fc_http_req *q) {
   int err = reply_state(q, true);
   if (err < 0) return err;
+  if (q->reply_length >= 0 && q->reply_bytes < (uint64_t)q->reply_length && !no_body(q)) {
+    fc_stream_abort(&q->conn->stream, FC_EINVALID);
+    return FC_EINVALID;
+  }
   if (q->chunked && !no_body(q)) {
     err = fc_stream_write(&q->conn->stream, FC_SLICE("0\r\n\r\n"));
     if (err < 0) {
@@ -343,9 +353,10 @@ static bool read_head(fc_http_conn *c) {
   c->phase = BODY;
   if (c->parser.framing == FC_HTTP1_NO_BODY) return true;
   c->req->started_ns = c->server->reactor->now_ns;
-  if (c->parser.expect_continue && fc_stream_unread(&c->stream).len == 0)
-    fc_stream_write(&c->stream, FC_SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
-  return true;
+  if (!c->parser.expect_continue || fc_stream_unread(&c->stream).len > 0) return true;
+  int err = fc_stream_write(&c->stream, FC_SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
+  if (err < 0) fc_stream_abort(&c->stream, err);
+  return err == 0;
 }
 
 /* Appends to the request's own body block, growing it by half or more. */
@@ -371,10 +382,12 @@ static int append_body(fc_http_req *q, fc_slice piece) {
 }
 
 /* A body that lies whole in the in-block is lent from there. One that is still to come is waited
- * for in place while it fits behind what has been received. */
+ * for in place while it fits behind what has been received, and the stream would read it all.
+ * 1: complete. 0: more. -1: to be collected, now or since an earlier call. */
 static int body_in_place(fc_http_conn *c) {
-  if (c->parser.framing != FC_HTTP1_LENGTH || c->parser.received > 0) return -1;
   uint64_t length = c->parser.content_length;
+  if (c->parser.framing != FC_HTTP1_LENGTH || c->req->body_block) return -1;
+  if (length > FC_STREAM_MAX_IN_BYTES) return -1;
   fc_slice unread = fc_stream_unread(&c->stream);
   if (unread.len < length) {
     bool fits = c->stream.in && c->stream.in == c->req->block &&
@@ -421,8 +434,15 @@ static void deliver(fc_http_conn *c) {
   c->server->up->on_request(c->server, c->req);
 }
 
+/* No complete request is left, and none will come. What has been replied is still sent. */
+static bool used_up(const fc_http_conn *c) {
+  return c->ended && c->phase < BUSY && fc_list_empty(&c->again.link) &&
+         fc_stream_is_open(&c->stream) && !fc_stream_is_full(&c->stream);
+}
+
 /* Serves what has been received, until it is used up, a reply is awaited, or it is others' turn. */
 static void process(fc_http_conn *c) {
+  if (!fc_list_empty(&c->again.link)) return;
   c->processing = true;
   uint32_t turn = 0;
   while (fc_stream_is_open(&c->stream) && c->phase < BUSY && !fc_stream_is_full(&c->stream)) {
@@ -439,6 +459,7 @@ static void process(fc_http_conn *c) {
     deliver(c);
   }
   c->processing = false;
+  if (used_up(c)) fc_stream_close(&c->stream);
 }
 
 static void conn_again(fc_task *t) {
@@ -458,14 +479,33 @@ static void conn_data(fc_stream *st) {
   if (c->phase < BUSY && !c->processing) process(c);
 }
 
-/* Between requests this is how connections end. In a request the client is taken to be gone, as a
- * plain close and a half-close look alike; what has been replied is still sent. */
+/* The reply that is awaited will reach nobody. */
+static void lose(fc_http_conn *c) {
+  fc_http_req *q = c->req;
+  c->phase = OVER;
+  q->conn = NULL;
+  c->server->up->on_gone(q);
+  drop_req(c);
+}
+
+/* Between requests this is how connections end; those that wait for their turn are still answered.
+ * In a request the client is taken to be gone, as a plain close and a half-close look alike; what has
+ * been replied is still sent. */
 static void conn_eof(fc_stream *st) {
   fc_http_conn *c = of(st);
-  if (c->phase == OVER) return;
-  bool idle = c->phase == IDLE && fc_stream_unread(st).len == 0;
-  if (idle || st->out_bytes) fc_stream_close(st);
-  else fc_stream_abort(st, FC_EEOF);
+  c->ended = true;
+  if (c->phase < BUSY) {
+    process(c);
+  } else if (c->phase == BUSY) {
+    lose(c);
+    close_after_reply(c, false);
+  }
+}
+
+/* Of what waits unread while a reply is awaited nothing will be answered either. */
+static void conn_gone(fc_stream *st) {
+  fc_http_conn *c = of(st);
+  if (c->phase == BUSY) conn_eof(st);
 }
 
 static void conn_drain(fc_stream *st) {
@@ -482,7 +522,8 @@ static void conn_deadline(fc_stream *st) {
   fc_http_conn *c = of(st);
   switch (c->phase) {
     case IDLE:
-      fc_stream_close(st);
+      if (st->out_bytes) deadline(c, c->server->config.idle_timeout_ns);
+      else fc_stream_close(st);
       break;
     case HEAD:
     case BODY:
@@ -499,15 +540,11 @@ static void conn_deadline(fc_stream *st) {
 static void conn_closed(fc_stream *st, int why) {
   fc_http_conn *c = of(st);
   (void)why;
-  fc_http_req *q = c->req;
-  bool busy = c->phase == BUSY;
-  c->phase = OVER;
   fc_list_unlink(&c->link);
   fc_list_unlink(&c->again.link);
-  if (!q) return;
-  q->conn = NULL;
-  if (busy) c->server->up->on_gone(q);
-  drop_req(c);
+  if (c->phase == BUSY) lose(c);
+  else drop_req(c);
+  c->phase = OVER;
 }
 
 static void conn_free(fc_stream *st) {
@@ -515,12 +552,12 @@ static void conn_free(fc_stream *st) {
   fc_http_server *s = c->server;
   fc_free(s->mem, c);
   s->conn_count--;
-  if (s->up->on_disconnect && !s->closed) s->up->on_disconnect(s);
-  server_release(s);
+  if (s->closed) server_release(s);
+  else if (s->up->on_disconnect) s->up->on_disconnect(s); /* which may close the server */
 }
 
 static const fc_stream_ops stream_ops = {
-    conn_data, conn_eof, conn_drain, conn_deadline, conn_closed, conn_free,
+    conn_data, conn_eof, conn_drain, conn_deadline, conn_closed, conn_free, conn_gone,
 };
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -534,6 +571,7 @@ fc_http_server *fc_http_server_new(fc_reactor *r, const fc_http_config *config,
   s->up = up;
   s->user = user;
   s->config = *config;
+  if (s->config.max_pipelined == 0) s->config.max_pipelined = 1;
   fc_list_init(&s->conns);
   return s;
 }

@@ -7,15 +7,16 @@
 #include "fc/err.h"
 #include "fc/reactor_backend.h"
 
-/* The counter is emptied before the flag falls, so that a wake-up which comes between the two
- * writes again rather than being lost. */
+/* The counter is emptied before the flag falls, so that a wake-up which comes between the two is
+ * not lost: this one serves it. The flag falls by an exchange, not a store, because that makes what
+ * every waker did before visible here. */
 static void wake_ready(fc_source *s, uint32_t events) {
   (void)events;
   fc_reactor *r = FC_CONTAINER(s, fc_reactor, wake);
   uint64_t count;
   ssize_t n = read(s->fd, &count, sizeof count);
   (void)n;
-  atomic_store(&r->woken, 0);
+  atomic_exchange(&r->woken, 0);
 }
 
 void fc_reactor_wake(fc_reactor *r) {
@@ -63,18 +64,23 @@ no_pool:
   return err;
 }
 
-static void run_all(fc_list *list) {
-  fc_list batch;
-  fc_list_init(&batch);
-  fc_list_splice(&batch, list);
-  for (fc_list *node; (node = fc_list_pop(&batch));) {
+static void run_all(fc_list *batch) {
+  for (fc_list *node; (node = fc_list_pop(batch));) {
     fc_task *t = FC_CONTAINER(node, fc_task, link);
     t->run(t);
   }
 }
 
+/* What is put on the list meanwhile waits for the next time. */
+static void run_once(fc_list *list) {
+  fc_list batch;
+  fc_list_init(&batch);
+  fc_list_splice(&batch, list);
+  run_all(&batch);
+}
+
 void fc_reactor_close(fc_reactor *r) {
-  while (!fc_list_empty(&r->graves)) run_all(&r->graves);
+  run_all(&r->graves);
   close(r->wake.fd);
   fc_backend_close(r);
   fc_pool_close(r->pool);
@@ -113,6 +119,9 @@ int fc_reactor_wait(fc_reactor *r, int64_t timeout_ns) {
 }
 
 void fc_reactor_dispatch(fc_reactor *r) {
+  fc_list left;
+  fc_list_init(&left);
+  fc_list_splice(&left, &r->soon);
   fc_reactor_tick(r);
   r->events += (uint64_t)r->batch_len;
   /* batch_at is moved first: a source that is removed by its own callback must not look for itself
@@ -120,13 +129,16 @@ void fc_reactor_dispatch(fc_reactor *r) {
   while (r->batch_at < r->batch_len) {
     uint32_t events;
     fc_source *s = fc_backend_event(r, r->batch_at++, &events, false);
-    if (s) s->ready(s, events);
+    if (!s) continue;
+    /* What was asked for may have changed since the kernel answered. */
+    events &= s->events | FC_ERROR;
+    if (events) s->ready(s, events);
   }
-  run_all(&r->soon);
+  run_all(&left);
   fc_timers_advance(&r->timers, r->now_ns);
 }
 
 void fc_reactor_end_turn(fc_reactor *r) {
-  if (!fc_list_empty(&r->flush)) run_all(&r->flush);
-  if (!fc_list_empty(&r->graves)) run_all(&r->graves);
+  run_once(&r->flush);
+  run_all(&r->graves);
 }

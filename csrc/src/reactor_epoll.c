@@ -3,11 +3,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fc/err.h"
 #include "fc/reactor_backend.h"
+
+#if defined(__GLIBC__)
+#if __GLIBC_PREREQ(2, 35)
+#define HAVE_PWAIT2
+#endif
+#endif
 
 int fc_backend_open(fc_reactor *r) {
   r->batch = fc_alloc(r->mem, sizeof(struct epoll_event) * FC_REACTOR_BATCH);
-  if (!r->batch) return -ENOMEM;
+  if (!r->batch) return FC_ENOMEM;
   r->backend_fd = epoll_create1(EPOLL_CLOEXEC);
   if (r->backend_fd >= 0) return 0;
   int err = -errno;
@@ -35,16 +42,18 @@ int fc_backend_set(fc_reactor *r, fc_source *s, uint32_t events) {
 }
 
 /* epoll_wait() counts milliseconds. Where the kernel has epoll_pwait2() (5.11) a timer below one
- * costs no busy polling; elsewhere the wait is rounded up, since a timer is never early. */
+ * costs no busy polling; elsewhere (or where a sandbox forbids it, which is EPERM) the wait is
+ * rounded up, since a timer is never early. */
 static int wait_ns(fc_reactor *r, int64_t timeout_ns) {
   if (timeout_ns > 0) {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#ifdef HAVE_PWAIT2
     struct timespec t = {timeout_ns / (int64_t)FC_NS_PER_S, timeout_ns % (int64_t)FC_NS_PER_S};
     int n = epoll_pwait2(r->backend_fd, r->batch, FC_REACTOR_BATCH, &t, NULL);
-    if (n >= 0 || errno != ENOSYS) return n;
+    if (n >= 0 || (errno != ENOSYS && errno != EPERM)) return n;
 #endif
     int64_t ms = (timeout_ns + (int64_t)FC_NS_PER_MS - 1) / (int64_t)FC_NS_PER_MS;
-    return epoll_wait(r->backend_fd, r->batch, FC_REACTOR_BATCH, ms > INT32_MAX ? INT32_MAX : (int)ms);
+    if (ms > INT32_MAX) ms = INT32_MAX;
+    return epoll_wait(r->backend_fd, r->batch, FC_REACTOR_BATCH, (int)ms);
   }
   return epoll_wait(r->backend_fd, r->batch, FC_REACTOR_BATCH, timeout_ns < 0 ? -1 : 0);
 }

@@ -7,12 +7,13 @@
 enum {
   PAUSED = 1,      /* the owner does not want to read */
   FULL_IN = 2,     /* too much is unread */
-  ENDED = 4,       /* EOF was seen */
+  ENDED = 4,       /* EOF was read */
   BLOCKED = 8,     /* the kernel's buffer is full */
   OVER = 16,       /* out_bytes passed the high mark and has not come down yet */
   CLOSING = 32,    /* closes once the queue is sent */
   LINGERING = 64,  /* likewise, but discards input first */
-  DISCARDING = 128 /* ... and has begun to */
+  DISCARDING = 128, /* ... and has begun to */
+  GONE = 256        /* the peer went while reading was stopped; it may have sent more before */
 };
 
 #define MAX_IOV 64
@@ -29,7 +30,7 @@ static void stream_grave(fc_task *t);
 static void watch(fc_stream *s) {
   uint32_t events = 0;
   if (!(s->flags & (PAUSED | FULL_IN | ENDED))) events |= FC_READ;
-  else if (!(s->flags & ENDED)) events |= FC_PEER_GONE;
+  else if (!(s->flags & (ENDED | GONE))) events |= FC_PEER_GONE;
   if (s->flags & BLOCKED) events |= FC_WRITE;
   int err = fc_source_set(s->reactor, &s->source, events);
   if (err < 0) fc_stream_abort(s, err);
@@ -47,7 +48,7 @@ int fc_stream_open(fc_stream *s, fc_reactor *r, int fd, const fc_stream_ops *ops
   s->out_first = s->out_last = NULL;
   s->out_bytes = s->lingered_bytes = 0;
   s->sent_bytes = s->deadline_ns = 0;
-  s->stall_timeout_ns = s->stall_ns = 0;
+  s->stall_timeout_ns = s->stall_ns = s->linger_ns = 0;
   fc_timer_init(&s->timer, stream_timer);
   fc_task_init(&s->flush, stream_flush_task);
   fc_task_init(&s->grave, stream_grave);
@@ -56,12 +57,26 @@ int fc_stream_open(fc_stream *s, fc_reactor *r, int fd, const fc_stream_ops *ops
 
 /* ---- in -------------------------------------------------------------------------------------- */
 
+static size_t unread_bytes(const fc_stream *s) {
+  return s->in ? s->in->len - s->in_at : 0;
+}
+
+static bool can_write(const fc_stream *s) {
+  return fc_stream_is_open(s) && !(s->flags & (CLOSING | LINGERING));
+}
+
+static void drop_in(fc_stream *s) {
+  if (s->in) fc_buf_unref(s->in);
+  s->in = NULL;
+  s->in_at = 0;
+}
+
 void fc_stream_trim(fc_stream *s) {
-  if (s->in && s->in_at == s->in->len) {
-    fc_buf_unref(s->in);
-    s->in = NULL;
-    s->in_at = 0;
-  }
+  if (unread_bytes(s) == 0) drop_in(s);
+  if (!can_write(s)) return;
+  if (unread_bytes(s) >= FC_STREAM_MAX_IN_BYTES) s->flags |= FULL_IN;
+  else s->flags &= (uint16_t)~FULL_IN;
+  watch(s);
 }
 
 /* Makes sure that the in-block has room to read into. Bytes that somebody else may be reading are
@@ -89,33 +104,23 @@ static int make_room(fc_stream *s) {
   return 0;
 }
 
-static size_t unread_bytes(const fc_stream *s) {
-  return s->in ? s->in->len - s->in_at : 0;
-}
-
-/* After the owner has looked at the input: give up an empty block, pause when too much is left. */
-static void settle_in(fc_stream *s) {
-  if (!fc_stream_is_open(s)) return;
-  fc_stream_trim(s);
-  uint16_t before = s->flags;
-  if (unread_bytes(s) >= FC_STREAM_MAX_IN_BYTES) s->flags |= FULL_IN;
-  else s->flags &= (uint16_t)~FULL_IN;
-  if (s->flags != before) watch(s);
+static void stop_reading(fc_stream *s) {
+  s->flags |= PAUSED;
+  watch(s);
 }
 
 static void ended(fc_stream *s) {
-  if (s->flags & ENDED) return;
   s->flags |= ENDED;
-  if (s->flags & LINGERING) {
-    if (s->flags & DISCARDING) fc_stream_abort(s, 0);
-    else watch(s);
+  if (s->flags & DISCARDING) {
+    fc_stream_abort(s, 0);
     return;
   }
   watch(s);
-  if (fc_stream_is_open(s)) s->ops->on_eof(s);
+  if (can_write(s)) s->ops->on_eof(s);
 }
 
-/* Reads and drops, up to a bound: somebody who goes on sending after an error is cut off. */
+/* Reads and drops, up to a bound: somebody who goes on sending after an error is cut off, but not
+ * before the reply is sent; until then reading only stops. */
 static void discard(fc_stream *s) {
   char sink[FC_STREAM_READ_BYTES];
   ssize_t n = s->reactor->sys->recv(s->source.fd, sink, sizeof sink);
@@ -124,13 +129,20 @@ static void discard(fc_stream *s) {
     ended(s);
     return;
   }
-  if (n > 0) s->lingered_bytes += (size_t)n;
-  if (n < 0 || s->lingered_bytes > FC_STREAM_LINGER_BYTES) fc_stream_abort(s, n < 0 ? (int)n : 0);
+  if (n < 0) {
+    fc_stream_abort(s, (int)n);
+    return;
+  }
+  s->lingered_bytes += (size_t)n;
+  if (s->lingered_bytes <= FC_STREAM_LINGER_BYTES) return;
+  if (s->flags & DISCARDING) fc_stream_abort(s, 0);
+  else stop_reading(s);
 }
 
 static void read_ready(fc_stream *s) {
   if (s->flags & (LINGERING | CLOSING)) {
-    discard(s);
+    if (s->flags & LINGERING) discard(s);
+    else stop_reading(s);
     return;
   }
   size_t budget = FC_STREAM_READ_BUDGET_BYTES;
@@ -142,14 +154,15 @@ static void read_ready(fc_stream *s) {
     size_t room = fc_buf_room(s->in);
     ssize_t n = s->reactor->sys->recv(s->source.fd, s->in->data + s->in->len, room);
     if (n <= 0) {
-      fc_stream_trim(s);
+      if (unread_bytes(s) == 0) drop_in(s);
       if (n == 0) ended(s);
       else if (n != -EAGAIN) fc_stream_abort(s, (int)n);
       return;
     }
     s->in->len += (uint32_t)n;
     s->ops->on_data(s);
-    settle_in(s);
+    if (can_write(s)) fc_stream_trim(s);
+    else if (fc_stream_is_open(s)) drop_in(s);
     /* A short read has emptied the socket: another would only return EAGAIN. */
     if ((size_t)n < room || (size_t)n >= budget) return;
     budget -= (size_t)n;
@@ -157,13 +170,11 @@ static void read_ready(fc_stream *s) {
 }
 
 void fc_stream_pause(fc_stream *s) {
-  if (!fc_stream_is_open(s) || (s->flags & PAUSED)) return;
-  s->flags |= PAUSED;
-  watch(s);
+  if (can_write(s)) stop_reading(s);
 }
 
 void fc_stream_resume(fc_stream *s) {
-  if (!fc_stream_is_open(s) || !(s->flags & PAUSED)) return;
+  if (!can_write(s)) return;
   s->flags &= (uint16_t)~PAUSED;
   watch(s);
 }
@@ -219,10 +230,6 @@ static fc_out *out_push(fc_stream *s) {
   return o;
 }
 
-static bool can_write(const fc_stream *s) {
-  return fc_stream_is_open(s) && !(s->flags & (CLOSING | LINGERING));
-}
-
 char *fc_stream_reserve(fc_stream *s, size_t n) {
   if (!can_write(s)) return NULL;
   fc_out *o = s->out_last;
@@ -273,37 +280,52 @@ int fc_stream_write_borrowed(fc_stream *s, fc_slice bytes, void (*release)(void 
   return 0;
 }
 
-/* Takes `n` sent bytes off the queue. */
+static void out_free_all(fc_stream *s, fc_out *o) {
+  for (fc_out *next; o; o = next) {
+    next = o->next;
+    out_free(s, o);
+  }
+}
+
+/* Takes `n` sent bytes off the queue. Owners are told last, as they may call the stream. */
 static void sent(fc_stream *s, size_t n) {
   s->out_bytes -= n;
   s->sent_bytes += n;
+  fc_out *first = s->out_first, *last = NULL;
   while (s->out_first && n >= s->out_first->len) {
-    fc_out *o = s->out_first;
-    n -= o->len;
-    s->out_first = o->next;
-    if (!s->out_first) s->out_last = NULL;
-    out_free(s, o);
+    last = s->out_first;
+    n -= last->len;
+    s->out_first = last->next;
   }
+  if (!s->out_first) s->out_last = NULL;
   if (n > 0) {
     s->out_first->ptr += n;
     s->out_first->len -= n;
   }
+  if (!last) return;
+  last->next = NULL;
+  out_free_all(s, first);
+}
+
+/* The last byte has gone to the kernel: the peer now has its time to read it. */
+static void start_discarding(fc_stream *s) {
+  s->flags = (uint16_t)((s->flags | DISCARDING) & ~PAUSED);
+  s->lingered_bytes = 0;
+  int err = s->reactor->sys->shutdown_write(s->source.fd);
+  if (err < 0 || (s->flags & ENDED)) {
+    fc_stream_abort(s, 0);
+    return;
+  }
+  fc_stream_deadline(s, s->reactor->now_ns + s->linger_ns);
+  watch(s);
 }
 
 /* The queue is empty: what was waiting for that goes on. */
 static void all_sent(fc_stream *s) {
-  if (s->flags & BLOCKED) {
-    s->flags &= (uint16_t)~BLOCKED;
-    watch(s);
-    if (!fc_stream_is_open(s)) return;
-  }
-  if (s->flags & CLOSING) {
-    fc_stream_abort(s, 0);
-  } else if ((s->flags & LINGERING) && !(s->flags & DISCARDING)) {
-    s->flags |= DISCARDING;
-    int err = s->reactor->sys->shutdown_write(s->source.fd);
-    if (err < 0 || (s->flags & ENDED)) fc_stream_abort(s, 0);
-  }
+  s->flags &= (uint16_t)~BLOCKED;
+  if (s->flags & CLOSING) fc_stream_abort(s, 0);
+  else if ((s->flags & LINGERING) && !(s->flags & DISCARDING)) start_discarding(s);
+  else watch(s);
 }
 
 /* The kernel took less than there is. Called at every such attempt, so that any progress since the
@@ -332,7 +354,8 @@ void fc_stream_flush(fc_stream *s) {
       fc_stream_abort(s, (int)n);
       return;
     }
-    if (n > 0) sent(s, (size_t)n);
+    if (n >= 0) sent(s, (size_t)n);
+    if (!fc_stream_is_open(s)) return;
     if (n < 0 || (size_t)n < total) {
       blocked(s, n > 0);
       break;
@@ -352,20 +375,26 @@ static void stream_flush_task(fc_task *t) {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void stream_ready(fc_source *source, uint32_t events) {
-  fc_stream *s = FC_CONTAINER(source, fc_stream, source);
-  if (events & FC_WRITE) fc_stream_flush(s);
-  if (!fc_stream_is_open(s)) return;
-  if (events & FC_READ) {
-    read_ready(s);
-  } else if (events & FC_PEER_GONE) {
-    ended(s);
+/* The peer has shut down its side, or reset the connection, and there is nothing to read or reading
+ * is stopped. A stopped stream leaves in the kernel what came before; else a read tells why. */
+static void peer_gone(fc_stream *s, uint32_t events) {
+  if ((s->flags & (PAUSED | FULL_IN)) && !(s->flags & GONE)) {
+    s->flags |= GONE;
+    watch(s);
+    if (can_write(s) && s->ops->on_gone) s->ops->on_gone(s);
   } else if (events & FC_ERROR) {
-    /* A reset, or both sides are shut: only a read names the error. */
     char byte;
     ssize_t n = s->reactor->sys->recv(s->source.fd, &byte, 1);
     fc_stream_abort(s, n < 0 && n != -EAGAIN ? (int)n : FC_EEOF);
   }
+}
+
+static void stream_ready(fc_source *source, uint32_t events) {
+  fc_stream *s = FC_CONTAINER(source, fc_stream, source);
+  if (events & FC_WRITE) fc_stream_flush(s);
+  if (!fc_stream_is_open(s)) return;
+  if (events & FC_READ) read_ready(s);
+  else if (events & (FC_PEER_GONE | FC_ERROR)) peer_gone(s, events);
 }
 
 void fc_stream_close(fc_stream *s) {
@@ -378,10 +407,10 @@ void fc_stream_linger(fc_stream *s, uint64_t for_ns) {
   if (!can_write(s)) return;
   s->flags |= LINGERING;
   s->flags &= (uint16_t)~(PAUSED | FULL_IN);
-  fc_stream_deadline(s, s->reactor->now_ns + for_ns);
-  watch(s);
-  if (!fc_stream_is_open(s)) return;
-  if (!s->out_first) all_sent(s);
+  s->linger_ns = for_ns;
+  s->deadline_ns = 0;
+  if (s->out_first) watch(s);
+  else start_discarding(s);
 }
 
 void fc_stream_abort(fc_stream *s, int why) {
@@ -392,20 +421,16 @@ void fc_stream_abort(fc_stream *s, int why) {
   s->source.fd = -1;
   fc_timer_cancel(&r->timers, &s->timer);
   fc_list_unlink(&s->flush.link);
-  while (s->out_first) {
-    fc_out *o = s->out_first;
-    s->out_first = o->next;
-    out_free(s, o);
-  }
-  s->out_last = NULL;
+  fc_out *dropped = s->out_first;
+  s->out_first = s->out_last = NULL;
   s->out_bytes = 0;
+  out_free_all(s, dropped);
   s->ops->on_closed(s, why);
   fc_reactor_bury(r, &s->grave);
 }
 
 static void stream_grave(fc_task *t) {
   fc_stream *s = FC_CONTAINER(t, fc_stream, grave);
-  if (s->in) fc_buf_unref(s->in);
-  s->in = NULL;
+  drop_in(s);
   s->ops->on_free(s);
 }

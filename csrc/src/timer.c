@@ -3,9 +3,12 @@
 #define SLOT_BITS 6
 #define SLOT_MASK (FC_TIMER_SLOTS - 1)
 
+#define LAST_TICK (UINT64_MAX >> FC_TIMER_TICK_SHIFT)
+
+/* The first tick at or after `ns`; for what lies beyond it, the last tick there is. */
 static uint64_t tick_after(uint64_t ns) {
   uint64_t tick = ns >> FC_TIMER_TICK_SHIFT;
-  return (tick << FC_TIMER_TICK_SHIFT) == ns ? tick : tick + 1;
+  return (tick << FC_TIMER_TICK_SHIFT) == ns || tick == LAST_TICK ? tick : tick + 1;
 }
 
 void fc_timers_init(fc_timers *w, uint64_t now_ns) {

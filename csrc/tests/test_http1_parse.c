@@ -398,7 +398,8 @@ static void test_minor(void) {
 }
 
 static void test_offsets_and_find(void) {
-  const char *text = "\r\nPOST /a?b HTTP/1.1\r\nhost:\tx \r\nX-A: 1\r\nx-a: 2\r\nE:\r\n\r\nrest";
+  const char *text = "\r\nPOST /a?b HTTP/1.1\r\nhost:\tx\t \t\r\n"
+                     "X-A: 1\r\nx-a: 2\r\nE:\r\n\r\nrest";
   parsed t;
   parse(&t, text);
   CHECK_INT(t.result, strlen(text) - 4);
@@ -415,6 +416,25 @@ static void test_offsets_and_find(void) {
   CHECK(f && f->value_len == 0);
   CHECK(!fc_http1_find(&t.p, text, FC_SLICE("X")));
   CHECK(!fc_http1_find(&t.p, text, FC_SLICE("")));
+}
+
+/* The whole of what is read, spelled out once. */
+static void test_log_of_a_pipeline(void) {
+  fc_slice stream = FC_SLICE("\r\nPUT /a HTTP/1.1\r\nhost:x\t\r\nT: \t\r\n"
+                             "Content-Length: 3\r\n\r\n"
+                             "a\r\n" CHUNKED "1;x=y\r\nb\r\n0C\r\n\r\n0\r\n\r\nhello"
+                             "\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.0\r\n\r\n");
+  const char *expected = "PUT|/a|3 1.1 framing=1 length=3 keep\nhost|x|\nT||\nContent-Length|3|\n"
+                         "a\r\n\nend\n"
+                         "POST|/|2 1.1 framing=2 length=0 keep\nHost|a|\n"
+                         "Transfer-Encoding|chunked|\n"
+                         "b\r\n0\r\n\r\nhello"
+                         "\nend\n"
+                         "GET|/|0 1.0 framing=0 length=0\n\nend\n";
+  fc_http1_limits limits = fc_http1_limits_default();
+  http1_log log = drive(&limits, stream.ptr, stream.len, stream.len, 0);
+  CHECK(fc_slice_eq(fc_slice_of(log.text, log.len), fc_slice_of(expected, strlen(expected))));
+  log_free(&log);
 }
 
 static void test_hosts(void) {
@@ -534,6 +554,7 @@ int main(void) {
   RUN(test_methods);
   RUN(test_minor);
   RUN(test_offsets_and_find);
+  RUN(test_log_of_a_pipeline);
   RUN(test_hosts);
   RUN(test_keep_alive);
   RUN(test_expect_and_upgrade);

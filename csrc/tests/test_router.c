@@ -170,6 +170,31 @@ static void test_common_prefixes_split(void) {
   fc_router_free(r);
 }
 
+/* Every pattern after the first splits an edge and then makes a node for each of its pieces, the
+ * most that one can need; the patterns before them shift where the node array is full. */
+static void test_splits_at_every_fill(void) {
+  static const char *const before[] = {"/-{x}", "/-{x}-", "/-{x:int}"};
+  for (int shift = 0; shift <= 3; shift++) {
+    fc_router *r = fc_router_new(&fc_mem_libc);
+    char pattern[300], expected[32];
+    for (int i = 0; i < shift; i++) CHECK_INT(fc_router_add(r, text(before[i]), NULL), i);
+    for (int i = 0; i < 250; i++) {
+      memset(pattern, 'a', sizeof pattern);
+      snprintf(pattern + 255 - i, 16, "b{x}c");
+      pattern[0] = '/';
+      CHECK_INT(fc_router_add(r, text(pattern), NULL), shift + i);
+    }
+    for (int i = 0; i < 250; i++) {
+      memset(pattern, 'a', sizeof pattern);
+      snprintf(pattern + 255 - i, 16, "bxyzc");
+      pattern[0] = '/';
+      snprintf(expected, sizeof expected, "%d:xyz", shift + i);
+      FINDS(r, pattern, expected);
+    }
+    fc_router_free(r);
+  }
+}
+
 static void test_same_pattern_same_route(void) {
   fc_router *r = ROUTER("/a/{x}/{y:int}", "/b");
   CHECK_INT(fc_router_add(r, FC_SLICE("/a/{p:str}/{q:int}"), NULL), 0);
@@ -347,6 +372,7 @@ int main(void) {
   RUN(test_backtracking);
   RUN(test_inside_a_segment);
   RUN(test_common_prefixes_split);
+  RUN(test_splits_at_every_fill);
   RUN(test_same_pattern_same_route);
   RUN(test_slices_point_into_the_path);
   RUN(test_malformed_patterns);

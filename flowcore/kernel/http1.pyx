@@ -1,4 +1,4 @@
-"""HTTP/1.1 requests out of bytes, without I/O: the server's own parser, for whoever needs it alone."""
+"""HTTP/1.1 requests out of bytes, without I/O: the server's parser for use on its own."""
 
 cimport cython
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE

@@ -14,10 +14,15 @@ ctypedef struct OwnedSource:
 cdef class Watcher:
     cdef OwnedSource owned
     cdef LoopCore core
-    cdef object reader
-    cdef object writer
+    cdef Handle reader
+    cdef Handle writer
+    # The object that was given for the descriptor: it may be closed, and its number lost, by the
+    # time it is removed.
+    cdef object target
 
     cdef int update(self) except -1
+    cdef int drop(self) except -1
+    cdef int forget(self) except -1
 
 
 cdef class LoopCore:
@@ -31,8 +36,11 @@ cdef class LoopCore:
     cdef unsigned int ran
     cdef uint64_t polled_ns
     cdef bint sleeping
+    # How deep _run_once() is nested, and whether the reactor is at work.
+    cdef readonly int _turning
+    cdef bint in_reactor
     cdef object failure
-    cdef bint capturing
+    cdef object capturing
     cdef object captured
     cdef public bint _closed
     cdef public bint _stopping
@@ -41,7 +49,7 @@ cdef class LoopCore:
     # For the packages that stand on the loop.
     cdef fc_reactor *open_reactor(self) except NULL
     cdef int keep_failure(self) except -1
-    cdef object capture_call(self, object function)
+    cdef object capture_call(self, object function, object owner)
 
     cdef void release(self) noexcept
     cdef void clear_ready(self) noexcept
@@ -49,10 +57,13 @@ cdef class LoopCore:
     cdef int push(self, object handle) except -1
     cdef int run_handle(self, object handle) except -1
     cdef int run_ready(self) except -1
+    cdef bint is_due(self, unsigned int every) noexcept
+    cdef int end_turn(self) except -1
     cdef int poll(self) except -1
+    cdef int turn(self) except -1
     cdef int check(self, str caller, object callback) except -1
     cdef Handle schedule(self, object callback, tuple args, object context)
     cdef TimerHandle start_timer(self, double when, object callback, tuple args, object context)
-    cdef Watcher watcher(self, object fd, bint make)
-    cdef int forget_if_idle(self, Watcher w) except -1
+    cdef Watcher watcher(self, object fd)
+    cdef Watcher find(self, object fd)
     cdef Handle handle_for(self, object callback, tuple args)

@@ -38,12 +38,12 @@ from flowcore.loop.handles cimport Handle, OwnedTimer, TimerHandle, handle_of
 
 import sys
 import time
-from asyncio.log import logger
 
 cdef enum:
     # With work ready the loop still polls after so many callbacks or so many nanoseconds.
     MAX_CALLBACKS_BETWEEN_POLLS = 61
     MAX_NS_BETWEEN_POLLS = 250_000
+    CALLBACKS_BETWEEN_CLOCKS = 4
     FIRST_RING_SIZE = 64
 
 
@@ -58,10 +58,39 @@ cdef class Watcher:
             events |= FC_READ
         if self.writer is not None:
             events |= FC_WRITE
+        if events == self.owned.source.events != 0:
+            # The handle was replaced, maybe since the number is that of another file by now, which
+            # the kernel does not watch. What differs is set anew.
+            self.owned.source.events |= FC_ERROR
         cdef int err = fc_source_set(self.core.reactor, &self.owned.source, events)
         if err < 0:
             raise error_of(err)
         return 0
+
+    cdef int drop(self) except -1:
+        """``update()`` after a handle was taken away. That does not fail: a descriptor that was
+        closed too early is watched by nobody."""
+        try:
+            self.update()
+        except OSError:
+            self.owned.source.events = 0
+        if self.owned.source.events == 0:
+            self.target = None
+        return 0
+
+    cdef int forget(self) except -1:
+        """Lets go of everything without a word to the kernel."""
+        self.reader = self.writer = self.target = None
+        self.owned.source.events = 0
+        return 0
+
+
+cdef int push_ready(LoopCore core, Handle handle) except -1:
+    """Queues a descriptor's handle, once until it has run however often the loop polls."""
+    if not handle.queued:
+        core.push(handle)
+        handle.queued = True
+    return 0
 
 
 cdef void source_ready(fc_source *source, uint32_t events) noexcept:
@@ -69,9 +98,15 @@ cdef void source_ready(fc_source *source, uint32_t events) noexcept:
     cdef LoopCore core = w.core
     try:
         if events & (FC_READ | FC_ERROR) and w.reader is not None:
-            core.push(w.reader)
+            if w.reader._cancelled:
+                core._remove_reader(source.fd)
+            else:
+                push_ready(core, w.reader)
         if events & (FC_WRITE | FC_ERROR) and w.writer is not None:
-            core.push(w.writer)
+            if w.writer._cancelled:
+                core._remove_writer(source.fd)
+            else:
+                push_ready(core, w.writer)
     except BaseException:
         core.keep_failure()
 
@@ -169,34 +204,65 @@ cdef class LoopCore:
         return 0
 
     cdef int run_handle(self, object handle) except -1:
+        cdef Handle h
         if isinstance(handle, Handle):
-            if not (<Handle>handle)._cancelled:
-                if self._debug:
-                    self._run_in_debug(handle)
-                else:
-                    (<Handle>handle).run()
-        elif not handle._cancelled:
-            # The standard library's own handles, made by the code inherited from it.
+            h = handle
+            h.queued = False
+            if h._cancelled:
+                return 0
+            if not self._debug:
+                h.run()
+                return 0
+        elif handle._cancelled:
+            return 0
+        if self._debug:
+            self._run_in_debug(handle)
+        else:
+            # One of the standard library's own, made by the code inherited from it.
             handle._run()
         return 0
 
     cdef int run_ready(self) except -1:
-        """Runs what is ready now; what these callbacks schedule waits for the next turn."""
+        """Runs what is ready now; what these callbacks schedule waits for the next turn. A long
+        queue is interrupted to poll, and what that finds ready waits as well."""
         cdef size_t todo = self.ring_len
         cdef PyObject *entry
         cdef object handle
-        self.ran += <unsigned int>todo
-        while todo and self.ring_len:
+        while todo:
             todo -= 1
             entry = self.ring[self.ring_head]
             self.ring_head = (self.ring_head + 1) & self.ring_mask
             self.ring_len -= 1
             handle = <object>entry
             Py_DECREF(handle)
+            self.ran += 1
             self.run_handle(handle)
+            # A nested turn may have run some of them.
+            if todo > self.ring_len:
+                todo = self.ring_len
+            if todo and self.is_due(CALLBACKS_BETWEEN_CLOCKS):
+                self.poll()
         return 0
 
     # ---- the turn ------------------------------------------------------------------------------
+
+    cdef bint is_due(self, unsigned int every) noexcept:
+        """Whether it is time to poll although work is ready. The clock, which costs as much as a
+        small callback, is read only when the count of callbacks divides by `every`."""
+        if self.ran >= MAX_CALLBACKS_BETWEEN_POLLS:
+            return True
+        if self.ran % every:
+            return False
+        return fc_reactor_tick(self.reactor) - self.polled_ns >= MAX_NS_BETWEEN_POLLS
+
+    cdef int end_turn(self) except -1:
+        self.in_reactor = True
+        fc_reactor_end_turn(self.reactor)
+        self.in_reactor = False
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        return 0
 
     cdef int poll(self) except -1:
         """Sends what the last turn wrote, then waits for events and takes them in. The GIL is
@@ -204,7 +270,9 @@ cdef class LoopCore:
         busy program a switch of threads each time."""
         cdef fc_reactor *r = self.reactor
         cdef int err
-        fc_reactor_end_turn(r)
+        self.end_turn()
+        # Before the decision to sleep, since a signal's handler may schedule something.
+        PyErr_CheckSignals()
         cdef int64_t timeout = 0
         if not self.ring_len and not self._stopping:
             timeout = fc_reactor_timeout(r, FC_WAIT_FOREVER)
@@ -215,10 +283,11 @@ cdef class LoopCore:
             self.sleeping = False
         else:
             err = fc_reactor_wait(r, 0)
-        PyErr_CheckSignals()
         if err < 0:
             raise error_of(err)
+        self.in_reactor = True
         fc_reactor_dispatch(r)
+        self.in_reactor = False
         self.polled_ns = r.now_ns
         self.ran = 0
         if self.failure is not None:
@@ -226,29 +295,37 @@ cdef class LoopCore:
             raise failure
         return 0
 
+    cdef int turn(self) except -1:
+        if not self.ring_len or self.is_due(1):
+            self.poll()
+        return self.run_ready()
+
     def _run_once(self):
-        """Runs turns until the loop is told to stop. ``run_forever()`` of the base class calls this
-        in its own loop: turning here spares it a Python call a turn."""
+        """Runs turns until the loop is told to stop: ``run_forever()`` of the base class calls this
+        in its own loop, and turning here spares it a Python call a turn. Whoever else calls it, be
+        it from a callback, gets one turn."""
+        if self.reactor is NULL:
+            raise RuntimeError("Event loop is closed")
+        if self.in_reactor:
+            raise RuntimeError("the event loop cannot be run from within its reactor's callbacks")
+        cdef bint once = self._turning or self._thread_id is None
+        self._turning += 1
         self.ran = MAX_CALLBACKS_BETWEEN_POLLS
-        while True:
-            if (
-                not self.ring_len
-                or self.ran >= MAX_CALLBACKS_BETWEEN_POLLS
-                or fc_reactor_tick(self.reactor) - self.polled_ns >= MAX_NS_BETWEEN_POLLS
-            ):
-                self.poll()
-            if self.ring_len:
-                self.run_ready()
-            if self._stopping:
-                break
-        fc_reactor_end_turn(self.reactor)
+        try:
+            self.turn()
+            while not (once or self._stopping):
+                self.turn()
+            self.end_turn()
+        finally:
+            self._turning -= 1
 
     def stop(self):
         """Ends ``run_forever()`` once the callbacks that are ready now have run."""
         self._stopping = True
 
     def _write_to_self(self):
-        fc_reactor_wake(self.reactor)
+        if self.reactor is not NULL:
+            fc_reactor_wake(self.reactor)
 
     def time(self):
         """The loop's clock in seconds: ``time.monotonic()``."""
@@ -279,8 +356,8 @@ cdef class LoopCore:
 
         Returns a handle to cancel it by. ``context`` defaults to a copy of the current one.
         """
-        if self.capturing:
-            self.capturing = False
+        if self.capturing is not None and getattr(callback, "__self__", None) is self.capturing:
+            self.capturing = None
             self.captured = callback
             return None
         self.check("call_soon", callback)
@@ -329,43 +406,58 @@ cdef class LoopCore:
 
     def _add_callback_signalsafe(self, handle):
         self._add_callback(handle)
-        fc_reactor_wake(self.reactor)
+        if self.sleeping:
+            fc_reactor_wake(self.reactor)
 
     def _timer_handle_cancelled(self, handle):
         pass
 
-    cdef object capture_call(self, object function):
-        """Calls ``function()`` and returns the callback that it handed to ``call_soon()``, which is
-        then not scheduled: how a task's first step is taken out of its constructor."""
-        self.capturing = True
+    cdef object capture_call(self, object function, object owner):
+        """Calls ``function()`` and returns the method of `owner` that it handed to ``call_soon()``,
+        which is then not scheduled: how a task's first step is taken out of its constructor. What
+        a finalizer schedules meanwhile, when memory is collected, is not `owner`'s."""
+        self.capturing = owner
         try:
             function()
             return self.captured
         finally:
-            self.capturing = False
+            self.capturing = None
             self.captured = None
 
     # ---- descriptors ---------------------------------------------------------------------------
 
-    cdef Watcher watcher(self, object fd, bint make):
+    # A watcher is kept for its number until the loop is closed. The kernel may report a descriptor
+    # after it was closed, as long as a duplicate is open, and does so by the watcher's address.
+
+    cdef Watcher watcher(self, object fd):
         cdef int number = fd if isinstance(fd, int) else fd.fileno()
         if number < 0:
             raise ValueError(f"Invalid file descriptor: {number}")
         cdef Watcher w = self.watchers.get(number)
-        if w is None and make:
+        if w is None:
             w = Watcher.__new__(Watcher)
             w.core = self
             w.owned.owner = <PyObject *>w
             fc_source_init(&w.owned.source, number, source_ready)
             self.watchers[number] = w
+        w.target = fd
         return w
 
-    cdef int forget_if_idle(self, Watcher w) except -1:
-        if w.reader is None and w.writer is None:
-            self.watchers.pop(w.owned.source.fd, None)
-            # Breaks the cycle with the loop.
-            w.core = None
-        return 0
+    cdef Watcher find(self, object fd):
+        """The watcher of a descriptor, or None if it never had one."""
+        cdef Watcher w
+        if isinstance(fd, int):
+            return self.watchers.get(fd)
+        try:
+            number = fd.fileno()
+        except (AttributeError, TypeError, ValueError):
+            number = -1
+        if number >= 0:
+            return self.watchers.get(number)
+        for w in self.watchers.values():
+            if w.target is fd:
+                return w
+        return None
 
     cdef Handle handle_for(self, object callback, tuple args):
         cdef Handle handle = Handle.__new__(Handle)
@@ -379,13 +471,12 @@ cdef class LoopCore:
 
     def _add_reader(self, fd, callback, *args):
         self.check("add_reader", callback)
-        cdef Watcher w = self.watcher(fd, True)
+        cdef Watcher w = self.watcher(fd)
         old, w.reader = w.reader, self.handle_for(callback, args)
         try:
             w.update()
         except BaseException:
             w.reader = old
-            self.forget_if_idle(w)
             raise
         if old is not None:
             old.cancel()
@@ -393,13 +484,12 @@ cdef class LoopCore:
 
     def _add_writer(self, fd, callback, *args):
         self.check("add_writer", callback)
-        cdef Watcher w = self.watcher(fd, True)
+        cdef Watcher w = self.watcher(fd)
         old, w.writer = w.writer, self.handle_for(callback, args)
         try:
             w.update()
         except BaseException:
             w.writer = old
-            self.forget_if_idle(w)
             raise
         if old is not None:
             old.cancel()
@@ -408,39 +498,49 @@ cdef class LoopCore:
     def _remove_reader(self, fd):
         if self._closed:
             return False
-        cdef Watcher w = self.watcher(fd, False)
+        cdef Watcher w = self.find(fd)
         if w is None or w.reader is None:
             return False
         old, w.reader = w.reader, None
-        w.update()
-        self.forget_if_idle(w)
+        w.drop()
         old.cancel()
         return True
 
     def _remove_writer(self, fd):
         if self._closed:
             return False
-        cdef Watcher w = self.watcher(fd, False)
+        cdef Watcher w = self.find(fd)
         if w is None or w.writer is None:
             return False
         old, w.writer = w.writer, None
-        w.update()
-        self.forget_if_idle(w)
+        w.drop()
         old.cancel()
         return True
 
     def _watched(self):
         """``{descriptor: (reader, writer)}``, the handles or None: what the selector would know."""
-        return {fd: ((<Watcher>w).reader, (<Watcher>w).writer) for fd, w in self.watchers.items()}
+        cdef Watcher w
+        return {
+            fd: (w.reader, w.writer)
+            for fd, w in self.watchers.items()
+            if w.reader is not None or w.writer is not None
+        }
 
     # ---- the end -------------------------------------------------------------------------------
+
+    def _forget_watches(self):
+        """Drops the descriptors' handles. The kernel is not told: its set is about to be closed,
+        and after a fork it is the parent's as well, which goes on with it."""
+        cdef Watcher w
+        for w in list(self.watchers.values()):
+            w.forget()
 
     def _release(self):
         """Drops every handle, timer and descriptor's watch. Nothing runs afterwards."""
         cdef Watcher w
-        for w in list(self.watchers.values()):
-            w.reader = w.writer = None
-            w.update()
+        self._forget_watches()
+        self.release()
+        for w in self.watchers.values():
+            # Opens the circle.
             w.core = None
         self.watchers.clear()
-        self.release()

@@ -2,7 +2,12 @@ from flowcore.loop.core cimport LoopCore
 
 
 cdef class Sink:
-    """Who takes a driven coroutine's outcome when it comes later than start()."""
+    """Who takes a driven coroutine's outcome when it comes later than start().
+
+    While the coroutine is suspended `task` is its asyncio.Task.
+    """
+    cdef object task
+
     cdef int on_result(self, object result) except -1
     cdef int on_error(self, object error) except -1
 

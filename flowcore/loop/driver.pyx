@@ -124,7 +124,7 @@ cdef class Shim:
         if self.live:
             return
         self.live = True
-        self.first_step = self.core.capture_call(self._make_task)
+        self.first_step = self.core.capture_call(self._make_task, self.task)
 
     def _make_task(self):
         task_init(
@@ -176,6 +176,7 @@ cdef class Shim:
     cdef Sink finish(self):
         """Ends the shim's part: the sink is let go of, and the circle with the task opened."""
         sink, self.sink = self.sink, None
+        sink.task = None
         self.phase = ENDED
         self.task = None
         self.context = None
@@ -254,6 +255,7 @@ cdef class Driver:
         shim.materialise()
         shim.phase = YIELDED
         shim.awaited = awaited
+        shim.sink.task = shim.task
         self.suspended = True
         step, shim.first_step = shim.first_step, None
         if awaited is None:

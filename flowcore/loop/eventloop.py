@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,8 +58,11 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """Closes the loop; closing it again does nothing. Not while it runs (RuntimeError)."""
+        if self.is_running() or self._turning:
+            raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        self._forget_watches()
         super().close()
         self._release()
 
@@ -66,8 +70,6 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
         raise AssertionError("the reactor dispatches events itself")
 
     def _trace_handle(self, handle: Any) -> None:
-        import sys
-
         handle._source_traceback = format_helpers.extract_stack(sys._getframe(1))
 
     def _run_in_debug(self, handle: Any) -> None:

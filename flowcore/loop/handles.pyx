@@ -1,7 +1,7 @@
 """What the loop's scheduling calls return: a callback that can be cancelled."""
 
 cimport cython
-from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.contextvars cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
@@ -20,6 +20,18 @@ from asyncio import format_helpers
 # As far off as a timer is ever set: 146 years on the monotonic clock.
 cdef double FAR_NS = 4.6e18
 
+# From 3.13 on arguments are shown only when asked for.
+cdef dict _in_debug = (
+    {"debug": True} if format_helpers._format_callback_source.__kwdefaults__ else {}
+)
+
+
+cdef object described(object callback, object args, object loop):
+    if loop is not None and loop.get_debug():
+        return format_helpers._format_callback_source(callback, args, **_in_debug)
+    return format_helpers._format_callback_source(callback, args)
+
+
 @cython.freelist(256)
 cdef class Handle:
     """A callback waiting to be run by the loop; ``cancel()`` takes it back.
@@ -32,7 +44,7 @@ cdef class Handle:
         self._callback = callback
         self._args = tuple(args)
         self._loop = loop
-        self._context = context
+        self._context = PyContext_CopyCurrent() if context is None else context
 
     def cancel(self):
         """Makes the loop skip the callback. A second call, or one after the run, does nothing."""
@@ -51,40 +63,43 @@ cdef class Handle:
     def _run(self):
         self.run()
 
-    cdef int invoke(self) except -1:
-        cdef tuple args = self._args
-        cdef Py_ssize_t n = len(args)
-        if n == 0:
-            self._callback()
-        elif n == 1:
-            self._callback(args[0])
-        else:
-            self._callback(*args)
-        return 0
-
     cdef int run(self) except -1:
         """Runs the callback in its context. Its errors go to the loop's exception handler; only
         SystemExit and KeyboardInterrupt come out."""
         # Held here: cancel() from within the callback clears the handle.
         context = self._context
         callback = self._callback
+        cdef tuple args = self._args
+        cdef Py_ssize_t n = len(args)
+        error = None
         PyContext_Enter(context)
         try:
-            self.invoke()
+            if n == 0:
+                callback()
+            elif n == 1:
+                callback(args[0])
+            else:
+                callback(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            source = format_helpers._format_callback_source(callback, self._args)
-            report = {
-                "message": f"Exception in callback {source}",
-                "exception": exc,
-                "handle": self,
-            }
-            if self._source_traceback:
-                report["source_traceback"] = self._source_traceback
-            self._loop.call_exception_handler(report)
+            error = exc
         finally:
             PyContext_Exit(context)
+        if error is not None:
+            # Outside the context, since the loop runs its exception handler in there.
+            self.report(callback, error)
+        return 0
+
+    cdef int report(self, object callback, object error) except -1:
+        report = {
+            "message": f"Exception in callback {described(callback, self._args, self._loop)}",
+            "exception": error,
+            "handle": self,
+        }
+        if self._source_traceback:
+            report["source_traceback"] = self._source_traceback
+        self._loop.call_exception_handler(report)
         return 0
 
     def _repr_parts(self):
@@ -92,7 +107,7 @@ cdef class Handle:
         if self._cancelled:
             parts.append("cancelled")
         if self._callback is not None:
-            parts.append(format_helpers._format_callback_source(self._callback, self._args))
+            parts.append(described(self._callback, self._args, self._loop))
         if self._source_traceback:
             frame = tuple(self._source_traceback)[len(self._source_traceback) - 1]
             parts.append(f"created at {frame[0]}:{frame[1]}")
@@ -105,6 +120,10 @@ cdef class Handle:
 @cython.final
 cdef class TimerHandle(Handle):
     """A callback waiting for its time, with the surface of ``asyncio.TimerHandle``."""
+
+    def __init__(self, when, callback, args, loop, context=None):
+        Handle.__init__(self, callback, args, loop, context)
+        self._when = when
 
     def cancel(self):
         """Takes the timer off the loop's wheel, in constant time."""

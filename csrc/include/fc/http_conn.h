@@ -97,6 +97,7 @@ struct fc_http_conn {
   fc_task again;
   uint8_t phase;
   bool processing;
+  bool ended; /* the client will send no more */
   fc_http_peer peer;
 };
 
@@ -113,6 +114,7 @@ struct fc_http_req {
   bool started;   /* a reply has begun */
   uint16_t status;
   uint64_t reply_bytes; /* of the body */
+  int64_t reply_length; /* as announced by fc_http_begin(); -1: not */
   uint64_t started_ns;
   fc_http_peer peer;
   fc_buf *block;  /* what the head lies in */
@@ -158,7 +160,9 @@ int fc_http_reply(fc_http_req *q, fc_http1_response *r, fc_slice body, void (*re
                   void *owner);
 
 /* A reply in pieces: the head, with r->content_length >= 0 if it is known, else chunked (to an
- * HTTP/1.0 client: until the connection ends); any number of sends; the end. */
+ * HTTP/1.0 client: until the connection ends); any number of sends; the end. To send more than was
+ * announced is FC_EINVALID and sends nothing; to end with less is FC_EINVALID and cuts the
+ * connection, as the client would take the next reply for the rest of this one. */
 int fc_http_begin(fc_http_req *q, fc_http1_response *r);
 int fc_http_send(fc_http_req *q, fc_slice bytes);
 int fc_http_end(fc_http_req *q);

@@ -3,8 +3,8 @@
  * One turn, as whoever drives the reactor makes it:
  *
  *     fc_reactor_timeout()   how long the wait may be
- *     fc_reactor_wait()      sleeps in the kernel; touches nothing that callbacks touch, so a lock
- *                            (the GIL) may be released around it
+ *     fc_reactor_wait()      sleeps in the kernel; touches nothing that callbacks touch, so that a
+ *                            lock (the GIL) may be released around it
  *     fc_reactor_dispatch()  ready sources, then tasks left from the turn before, then timers
  *     ...                    the driver's own work
  *     fc_reactor_end_turn()  one gathered write per stream that was written to; dead things freed

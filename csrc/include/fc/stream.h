@@ -33,6 +33,9 @@ typedef struct fc_stream_ops {
   void (*on_deadline)(fc_stream *s);
   void (*on_closed)(fc_stream *s, int why); /* 0: as asked; else the error */
   void (*on_free)(fc_stream *s);
+  /* While reading is stopped: the peer has shut down its side or is gone; what it sent before is
+   * still to be read, and on_eof comes after that. May be NULL. */
+  void (*on_gone)(fc_stream *s);
 } fc_stream_ops;
 
 /* A piece of the out-queue. */
@@ -59,6 +62,7 @@ struct fc_stream {
   uint64_t deadline_ns;  /* the owner's; 0: none */
   uint64_t stall_timeout_ns; /* how long the peer may take nothing of what waits; 0: for ever */
   uint64_t stall_ns;         /* when that is over; counts while the kernel's buffer is full */
+  uint64_t linger_ns;
   size_t lingered_bytes;
   fc_timer timer;
   fc_task flush;
@@ -81,10 +85,11 @@ static inline void fc_stream_consume(fc_stream *s, size_t n) {
   s->in_at += (uint32_t)n;
 }
 
-/* Gives up the in-block if all of it is read. For a caller outside on_data. */
+/* For a caller that consumed outside on_data: gives up the in-block if all of it is read, and reads
+ * on if too much was unread. */
 void fc_stream_trim(fc_stream *s);
 
-/* Stops and resumes reading. While stopped the stream still learns that the peer has gone. */
+/* Stops and resumes reading. While stopped the stream still learns when the peer goes: on_gone. */
 void fc_stream_pause(fc_stream *s);
 void fc_stream_resume(fc_stream *s);
 
@@ -111,11 +116,12 @@ static inline bool fc_stream_is_full(const fc_stream *s) {
  * the timer is re-armed only when it fires too soon. */
 void fc_stream_deadline(fc_stream *s, uint64_t at_ns);
 
-/* Sends what is queued, then closes. */
+/* Sends what is queued, then closes; nothing is read meanwhile. */
 void fc_stream_close(fc_stream *s);
 
-/* Sends what is queued, shuts down writing, and discards input for a while before it closes, so
- * that unread input does not turn the last reply into a reset (RFC 9112, 9.6). */
+/* Sends what is queued, shuts down writing, and then discards input for `for_ns` before it closes,
+ * so that unread input does not turn the last reply into a reset (RFC 9112, 9.6). The sending is
+ * bounded by stall_timeout_ns alone. */
 void fc_stream_linger(fc_stream *s, uint64_t for_ns);
 
 /* Closes at once; queued bytes are dropped. `why` is handed to on_closed. */

@@ -1,0 +1,5 @@
+"""The ``flowcore`` command."""
+
+from flowcore.cli.main import main
+
+__all__ = ["main"]

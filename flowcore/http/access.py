@@ -1,0 +1,35 @@
+"""The access log: one line for each request, to the logger ``flowcore.access``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowcore.http.request import Request
+
+__all__ = ["AccessLog"]
+
+_logger = logging.getLogger("flowcore.access")
+
+
+class AccessLog:
+    """Formats and emits the lines. Control characters cannot get in: the parser refuses them."""
+
+    def answered(self, request: Request, status: int, sent_bytes: int, took_s: float) -> None:
+        """A handler's reply went out, or (status 0) its client left without one."""
+        client = request.client
+        _logger.info(
+            '%s "%s %s HTTP/%s" %s %d %.1fms',
+            f"{client[0]}:{client[1]}" if client else "-",
+            request.method,
+            request.target,
+            request.http_version,
+            status or "-",
+            sent_bytes,
+            took_s * 1000,
+        )
+
+    def refused(self, status: int, reason: str) -> None:
+        """A request was answered before it reached a handler."""
+        _logger.info('- "-" %d %s', status, reason)

@@ -1,0 +1,94 @@
+"""Listening sockets: bound, with the options a server wants, and accepting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+
+from flowcore.errors import InvalidArgument
+
+__all__ = ["bind_tcp", "bind_unix", "describe"]
+
+
+def bind_tcp(
+    host: str | None, port: int, *, backlog: int = 2048, reuse_port: bool = False, listen: bool = True
+) -> list[socket.socket]:
+    """Listens on every address that ``host`` stands for.
+
+    Args:
+        host: a name or a literal address; None or ``""``: all addresses of the machine.
+        port: 0 chooses a free one, the same for all addresses.
+        backlog: length of the accept queue; the kernel caps it (``net.core.somaxconn``).
+        reuse_port: set SO_REUSEPORT, for several processes on one address.
+        listen: False only binds, which reserves the address.
+
+    Raises:
+        InvalidArgument: the port is out of range.
+        OSError: the name does not resolve, or the address is taken or not the machine's; the text
+            names the address.
+    """
+    if not 0 <= port <= 65535:
+        raise InvalidArgument(f"a port is from 0 to 65535, not {port}")
+    found = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    with contextlib.ExitStack() as undo:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = undo.enter_context(socket.socket(family, kind, protocol))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit it: replies are gathered already, Nagle would only delay them.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if port == 0 and sockets:
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            try:
+                sock.bind(address)
+            except OSError as exc:
+                raise OSError(
+                    exc.errno, f"cannot listen on {address[0]} port {address[1]}: {exc.strerror}"
+                ) from None
+            if listen:
+                sock.listen(backlog)
+            sock.setblocking(False)
+            sockets.append(sock)
+        undo.pop_all()
+    return sockets
+
+
+def bind_unix(path: str | os.PathLike[str], *, backlog: int = 2048) -> socket.socket:
+    """Listens on a Unix socket. One that a dead process left behind is replaced.
+
+    Raises:
+        OSError: something lives at the path, or is no socket.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                with contextlib.suppress(ConnectionRefusedError):
+                    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                        probe.connect(os.fspath(path))
+                        raise OSError(98, f"cannot listen on {os.fspath(path)}: in use")
+                os.unlink(path)
+        sock.bind(os.fspath(path))
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def describe(sock: socket.socket, scheme: str = "http") -> str:
+    """A listening socket as a URL: ``http://127.0.0.1:8000``, ``http://[::1]:8000``, ``unix:/path``."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"{scheme}://{host}:{name[1]}"
