@@ -489,8 +489,8 @@ static void lose(fc_http_conn *c) {
 }
 
 /* Between requests this is how connections end; those that wait for their turn are still answered.
- * In a request the client is taken to be gone, as a plain close and a half-close look alike; what has
- * been replied is still sent. */
+ * In a request the client is taken to be gone, as a plain close and a half-close look alike; what
+ * has been replied is still sent. */
 static void conn_eof(fc_stream *st) {
   fc_http_conn *c = of(st);
   c->ended = true;

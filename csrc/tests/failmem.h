@@ -1,7 +1,9 @@
-/* failmem.h - an allocator that counts live blocks and fails from the n-th allocation on. */
+/* failmem.h - an allocator that counts live blocks and fails from the n-th allocation on, or at the
+ * n-th alone. */
 #ifndef FC_FAILMEM_H
 #define FC_FAILMEM_H
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "fc/mem.h"
@@ -11,11 +13,17 @@ typedef struct failmem {
   long live;  /* blocks not freed */
   long total; /* allocations asked for */
   long fail_at; /* the allocation, counted from 0, from which on all fail; -1: never */
+  bool once;    /* ... or which fails alone */
 } failmem;
+
+static bool failmem_fails(failmem *f) {
+  long at = f->total++;
+  return f->fail_at >= 0 && (f->once ? at == f->fail_at : at >= f->fail_at);
+}
 
 static void *failmem_alloc(void *ctx, size_t size) {
   failmem *f = ctx;
-  if (f->fail_at >= 0 && f->total++ >= f->fail_at) return NULL;
+  if (failmem_fails(f)) return NULL;
   void *p = malloc(size);
   if (p) f->live++;
   return p;
@@ -23,7 +31,7 @@ static void *failmem_alloc(void *ctx, size_t size) {
 
 static void *failmem_realloc(void *ctx, void *ptr, size_t size) {
   failmem *f = ctx;
-  if (f->fail_at >= 0 && f->total++ >= f->fail_at) return NULL;
+  if (failmem_fails(f)) return NULL;
   void *p = realloc(ptr, size);
   if (p && !ptr) f->live++;
   return p;
@@ -40,6 +48,7 @@ static inline void failmem_init(failmem *f, long fail_at) {
   f->live = 0;
   f->total = 0;
   f->fail_at = fail_at;
+  f->once = false;
 }
 
 #endif

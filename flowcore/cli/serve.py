@@ -37,8 +37,12 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("target", metavar="module:app", help="where the App object is")
-    parser.add_argument("--host", default="127.0.0.1", help="address or name (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0: any free one (default: %(default)s)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address or name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="0: any free one (default: %(default)s)"
+    )
     parser.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)"
@@ -71,20 +75,34 @@ def _run(options: argparse.Namespace) -> int:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     access.addHandler(handler)
+    from flowcore.errors import InvalidArgument
+    from flowcore.net import CannotListen
+
+    # What is wrong inside the application is its own, and a traceback says where.
     try:
+        limits = _limits(options.limit)
         app = _load(options.target, options.factory)
+    except _Refused as exc:
+        return _fail(exc)
+    try:
         app.run(
             options.host,
             options.port,
             unix=options.unix,
             workers=options.workers,
             access_log=options.access_log,
-            **_limits(options.limit),
+            **limits,
         )
-    except (_Refused, OSError, ValueError) as exc:
-        print(f"flowcore serve: {exc}", file=sys.stderr)
-        return 1
+    except InvalidArgument as exc:
+        return _fail(exc)
+    except CannotListen as exc:
+        return _fail(exc.strerror)
     return 0
+
+
+def _fail(why: object) -> int:
+    print(f"flowcore serve: {why}", file=sys.stderr)
+    return 1
 
 
 class _Refused(Exception):
@@ -95,7 +113,7 @@ def _load(target: str, factory: bool) -> App:
     from flowcore.http import App
 
     module_name, colon, attribute = target.partition(":")
-    if not (module_name and colon and attribute):
+    if not (module_name and colon and attribute) or module_name.startswith("."):
         raise _Refused(f"{target!r} is not of the form module:app")
     # As `python -m` does: what lies in the current directory can be served.
     sys.path.insert(0, os.getcwd())
@@ -118,6 +136,7 @@ def _load(target: str, factory: bool) -> App:
 
 
 def _limits(given: list[str]) -> dict[str, Any]:
+    from flowcore.errors import InvalidArgument
     from flowcore.http import ServerConfig
 
     known = {field.name: field for field in dataclasses.fields(ServerConfig)}
@@ -131,4 +150,8 @@ def _limits(given: list[str]) -> dict[str, Any]:
             limits[name] = int(text) if whole else float(text)
         except ValueError:
             raise _Refused(f"--limit {entry!r}: {text!r} is not a number") from None
+    try:
+        ServerConfig(**limits)
+    except InvalidArgument as exc:
+        raise _Refused(f"--limit: {exc}") from None
     return limits

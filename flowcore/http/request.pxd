@@ -18,7 +18,7 @@ cdef enum Stage:
 cdef class Headers:
     cdef Request request
 
-    cdef fc_slice slice_of(self, unsigned int offset, unsigned int length)
+    cdef fc_slice slice_of(self, unsigned int offset, unsigned int length) noexcept
     cdef object find(self, object name)
 
 
@@ -32,17 +32,17 @@ cdef class Request(Sink):
     cdef fc_slice query_slice
     cdef bytes decoded_path
     cdef dict params
-    cdef object headers_cache
+    cdef bint cached                # one of the next four is set
     cdef object query_cache
     cdef object cookies_cache
-    cdef object body_cache
     cdef object state_cache
     cdef object drained
+    cdef object body_cache
     cdef readonly object app
 
     cdef int attach(self, fc_http_req *q, Dispatcher dispatcher, object app) except -1
     cdef int split_target(self) except -1
-    cdef fc_slice route_path(self)
+    cdef fc_slice route_path(self) noexcept
     cdef void reset(self) noexcept
     cdef int client_gone(self) except -1
     cdef int handler_timeout(self) except -1

@@ -70,7 +70,7 @@ cdef class Headers:
     decoded as Latin-1, as RFC 9110, 5.5 leaves bytes outside ASCII opaque.
     """
 
-    cdef fc_slice slice_of(self, unsigned int offset, unsigned int length):
+    cdef fc_slice slice_of(self, unsigned int offset, unsigned int length) noexcept:
         return fc_slice_of(self.request.q.head + offset, length)
 
     cdef object find(self, object name):
@@ -178,18 +178,16 @@ cdef class Request(Sink):
         """The query's parameters, decoded (``MultiMapping``)."""
         if self.query_cache is None:
             text = as_bytes(self.query_slice).decode("utf-8", "replace")
+            self.cached = True
             self.query_cache = MultiMapping(parse_qsl(text, keep_blank_values=True))
         return self.query_cache
 
     @property
     def headers(self):
         """The header fields (``Headers``)."""
-        cdef Headers headers
-        if self.headers_cache is None:
-            headers = Headers.__new__(Headers)
-            headers.request = self
-            return headers
-        return self.headers_cache
+        cdef Headers headers = Headers.__new__(Headers)
+        headers.request = self
+        return headers
 
     @property
     def cookies(self):
@@ -203,6 +201,7 @@ cdef class Request(Sink):
                         if len(value) >= 2 and value[0] == value[len(value) - 1] == '"':
                             value = value[1 : len(value) - 1]
                         jar[name] = value
+            self.cached = True
             self.cookies_cache = jar
         return self.cookies_cache
 
@@ -262,6 +261,7 @@ cdef class Request(Sink):
     def state(self):
         """A dict for the program's own use, empty at first."""
         if self.state_cache is None:
+            self.cached = True
             self.state_cache = {}
         return self.state_cache
 
@@ -287,13 +287,15 @@ cdef class Request(Sink):
         """Ready for another request: only for an object nobody else holds."""
         fc_http_req_release(self.q)
         self.q = NULL
-        self.decoded_path = None
-        self.params = None
-        self.query_cache = None
-        self.cookies_cache = None
-        self.body_cache = None
-        self.state_cache = None
-        self.drained = None
+        if self.decoded_path is not None:
+            self.decoded_path = None
+        if self.params is not None:
+            self.params = None
+        if self.body_cache is not None:
+            self.body_cache = None
+        if self.cached:
+            self.cached = False
+            self.query_cache = self.cookies_cache = self.state_cache = self.drained = None
 
     cdef int split_target(self) except -1:
         """Finds path and query in the target. Of an absolute-form target the authority is skipped;
@@ -322,7 +324,7 @@ cdef class Request(Sink):
             self.decoded_path = unquote_to_bytes(as_bytes(self.raw_path_slice))
         return 0
 
-    cdef fc_slice route_path(self):
+    cdef fc_slice route_path(self) noexcept:
         if self.decoded_path is None:
             return self.raw_path_slice
         return fc_slice_of(PyBytes_AS_STRING(self.decoded_path), len(self.decoded_path))
@@ -366,6 +368,7 @@ cdef class Request(Sink):
         """A future that is done once the client has taken most of what waits."""
         if self.q.conn is NULL:
             raise ConnectionClosed("the client has gone")
+        self.cached = True
         self.drained = asyncio.get_running_loop().create_future()
         return self.drained
 

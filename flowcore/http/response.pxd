@@ -6,6 +6,7 @@ cdef class Response:
     cdef bint streamed
     cdef bint closing               # Connection: close was asked for
 
+    cdef int fill(self, object body, int status, object headers, object content_type) except -1
     cdef int set_body(self, object body) except -1
     cdef int add_field(self, str name, str value) except -1
 

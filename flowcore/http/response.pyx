@@ -2,6 +2,8 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t
 
@@ -9,6 +11,7 @@ from flowcore.kernel.errors cimport error_of
 from flowcore.kernel.fc_http1 cimport fc_http1_write_field
 from flowcore.kernel.fc_slice cimport fc_slice_of
 
+import sys
 from http.cookies import Morsel
 
 import orjson
@@ -22,6 +25,30 @@ cdef bytes NONE = b""
 
 # The server writes these itself; two of them in one reply would let a client misread it.
 cdef frozenset RESERVED = frozenset({"content-length", "transfer-encoding", "date", "server"})
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        void *tp_vectorcall
+
+    Py_ssize_t PyVectorcall_NARGS(size_t nargsf)
+
+# Content types that were checked before; a program has a handful.
+cdef dict known_types = {}
+cdef enum:
+    MAX_KNOWN_TYPES = 256
+
+
+cdef bytes checked_type(object value):
+    """A Content-Type's bytes, checked once for each that a program uses."""
+    known = known_types.get(value)
+    if known is not None:
+        return <bytes>known
+    line = field_line("content-type", value)
+    checked = line[len("content-type: ") : len(line) - 2]
+    if len(known_types) < MAX_KNOWN_TYPES:
+        known_types[value] = checked
+    return checked
 
 
 cdef bytes field_line(str name, str value):
@@ -43,6 +70,7 @@ cdef bytes field_line(str name, str value):
     return line[:size]
 
 
+@cython.freelist(64)
 cdef class Response:
     """A reply: body, status and header fields.
 
@@ -61,6 +89,9 @@ cdef class Response:
     """
 
     def __init__(self, body=None, status=200, headers=None, content_type=None):
+        self.fill(body, status, headers, content_type)
+
+    cdef int fill(self, object body, int status, object headers, object content_type) except -1:
         if not 200 <= status <= 599:
             raise InvalidArgument(f"a reply's status is from 200 to 599, not {status}")
         self.status = status
@@ -70,7 +101,8 @@ cdef class Response:
             for name, value in headers.items() if hasattr(headers, "items") else headers:
                 self.add_field(name, value)
         if content_type is not None:
-            self.set_content_type(content_type)
+            self.media_type = checked_type(content_type)
+        return 0
 
     cdef int set_body(self, object body) except -1:
         if PyBytes_CheckExact(body):
@@ -98,9 +130,7 @@ cdef class Response:
 
     def set_content_type(self, value):
         """Sets Content-Type."""
-        # The line is made for its checks; the core writes the value.
-        line = field_line("content-type", value)
-        self.media_type = line[len("content-type: ") : len(line) - 2]
+        self.media_type = checked_type(value)
 
     cdef int add_field(self, str name, str value) except -1:
         cdef str key = name.lower()
@@ -194,6 +224,49 @@ cdef class Response:
     def __repr__(self):
         size = "streamed" if self.streamed else f"{len(self.body)} bytes"
         return f"<Response {self.status} {size}>"
+
+
+cdef object call_response(object kind, PyObject *const *args, size_t nargsf, PyObject *kwnames):
+    """``Response(...)`` without the tuple and the dict that ``__init__`` would be called with: it is
+    made once a request. Subclasses go the ordinary way."""
+    cdef PyObject *given[4]
+    cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
+    cdef Py_ssize_t i, place
+    cdef object name
+    if n > 4:
+        raise TypeError(f"Response takes at most 4 arguments, {n} were given")
+    for i in range(4):
+        given[i] = args[i] if i < n else NULL
+    if kwnames is not NULL:
+        for i in range(PyTuple_GET_SIZE(<object>kwnames)):
+            name = <object>PyTuple_GET_ITEM(<object>kwnames, i)
+            # Names in a call are interned, so the first two comparisons nearly always do.
+            if name is CONTENT_TYPE:
+                place = 3
+            elif name is STATUS:
+                place = 1
+            else:
+                place = ARGUMENTS.index(name) if name in ARGUMENTS else -1
+            if place < 0:
+                raise TypeError(f"Response has no argument {name!r}")
+            if given[place] is not NULL:
+                raise TypeError(f"Response got {name!r} twice")
+            given[place] = args[n + i]
+    cdef Response response = Response.__new__(Response)
+    response.fill(
+        None if given[0] is NULL else <object>given[0],
+        200 if given[1] is NULL else <object>given[1],
+        None if given[2] is NULL else <object>given[2],
+        None if given[3] is NULL else <object>given[3],
+    )
+    return response
+
+
+cdef str STATUS = sys.intern("status")
+cdef str CONTENT_TYPE = sys.intern("content_type")
+cdef tuple ARGUMENTS = ("body", STATUS, "headers", CONTENT_TYPE)
+
+(<PyTypeObject *>Response).tp_vectorcall = <void *>call_response
 
 
 cdef Response json_response(object value, int status):

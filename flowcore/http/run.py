@@ -92,7 +92,9 @@ def run_app(
     if workers > 1:
         from flowcore.http.workers import Supervisor
 
-        Supervisor(app, host, port, unix=unix, workers=workers, access_log=access_log, config=config).run()
+        Supervisor(
+            app, host, port, unix=unix, workers=workers, access_log=access_log, config=config
+        ).run()
         return
     run(
         serve_until_signal(

@@ -63,8 +63,8 @@ class Server:
     async def shutdown(self, timeout_s: float | None = None) -> bool:
         """Stops accepting, finishes what is in flight, closes, and runs the shut-down hooks.
 
-        Idle connections close at once, others after their reply. What is not done in time is cut and
-        its handlers are cancelled. A second call waits for the first.
+        Idle connections close at once, others after their reply. What is not done in time is cut
+        and its handlers are cancelled. A second call waits for the first.
 
         Args:
             timeout_s: in place of ``shutdown_timeout_s``.

@@ -300,8 +300,10 @@ cdef class HttpServer(Dispatcher):
             return self.done(request)
         if request.stage == ANSWERED:
             return 0
+        if type(result) is Response and not (<Response>result).streamed:
+            return self.write(request, <Response>result)
         try:
-            response = result if type(result) is Response else as_response(result)
+            response = as_response(result)
             if response.streamed:
                 return self.begin(request, response)
             return self.write(request, response)

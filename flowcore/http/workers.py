@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from flowcore.errors import InvalidArgument
 from flowcore.http.app import App
 from flowcore.http.config import ServerConfig
 from flowcore.http.run import announce, serve_until_signal
+from flowcore.http.serve import Server
 from flowcore.loop import run
 from flowcore.net import bind_tcp, describe
 
@@ -26,6 +28,9 @@ _logger = logging.getLogger("flowcore.http")
 _HEALTHY_AFTER_S = 5.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
+
+# Between two looks at whether all workers accept connections, until they do.
+_READY_POLL_S = 0.02
 
 # Beyond shutdown_timeout_s, for a worker's own end.
 _KILL_GRACE_S = 5.0
@@ -42,10 +47,11 @@ class _Worker:
 
 
 class Supervisor:
-    """Forks workers that share an address by SO_REUSEPORT, replaces one that dies, passes signals on.
+    """Forks workers that share an address by SO_REUSEPORT, and replaces one that dies.
 
-    SIGTERM and SIGINT stop the workers in good order; a second one cuts them short. SIGHUP, SIGUSR1
-    and SIGUSR2 are passed on as they are. If the supervisor itself is killed, the workers stop.
+    The start-up line comes when each worker accepts connections. SIGTERM and SIGINT stop the
+    workers in good order; a second one cuts them short. SIGHUP, SIGUSR1 and SIGUSR2 are passed on
+    as they are. If the supervisor itself is killed, the workers stop.
     """
 
     def __init__(
@@ -70,25 +76,32 @@ class Supervisor:
         self._workers: dict[int, _Worker] = {}
         self._restarts: list[tuple[float, int]] = []
         self._pauses = [_FIRST_PAUSE_S] * workers
+        # Workers yet to accept connections for the first time, and how they tell that they do.
+        self._awaited = set(range(workers))
+        self._ready_read = self._ready_write = -1
         self._stopping = False
 
     def run(self) -> None:
         """Serves until told to stop. Raises OSError if the address cannot be listened on."""
+        # SO_REUSEPORT would share the address with whoever else sets it: first see that it is free.
+        for sock in bind_tcp(self._host, self._port, listen=False):
+            sock.close()
         # Bound but not listening, these keep the address ours, and tell the port if it was 0.
         reserved = bind_tcp(self._host, self._port, reuse_port=True, listen=False)
         self._port = reserved[0].getsockname()[1]
         read_end, self._lifeline = os.pipe()
+        self._ready_read, self._ready_write = os.pipe()
+        os.set_blocking(self._ready_read, False)
         waited = _STOP | _PASSED_ON | {signal.SIGCHLD}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
         try:
             for number in range(self._count):
                 self._start(number, read_end, reserved, before)
-            announce([describe(sock) for sock in reserved], self._count)
             self._watch(waited, read_end, reserved, before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(self._lifeline)
-            os.close(read_end)
+            for fd in (self._lifeline, read_end, self._ready_read, self._ready_write):
+                os.close(fd)
             for sock in reserved:
                 sock.close()
 
@@ -104,23 +117,29 @@ class Supervisor:
         status = 1
         try:
             os.close(self._lifeline)
+            os.close(self._ready_read)
             for sock in reserved:
                 sock.close()
             # Control-C reaches the whole group; the supervisor alone decides.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            self._work(lifeline)
+            self._work(number, lifeline)
             status = 0
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            logging.shutdown()
+            with contextlib.suppress(Exception):
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
             # Not sys.exit(): what the parent registered to run at its exit is not the worker's.
             os._exit(status)
 
-    def _work(self, lifeline: int) -> None:
+    def _work(self, number: int, lifeline: int) -> None:
+        def tell_ready(_: Server) -> None:
+            if number in self._awaited:
+                os.write(self._ready_write, number.to_bytes(4, sys.byteorder))
+
         run(
             serve_until_signal(
                 self._app,
@@ -131,6 +150,7 @@ class Supervisor:
                 config=self._config,
                 signals=(signal.SIGTERM,),
                 parent_fd=lifeline,
+                on_started=tell_ready,
             )
         )
 
@@ -145,6 +165,7 @@ class Supervisor:
         while self._workers or not self._stopping:
             info = signal.sigtimedwait(waited, self._next_wake(kill_at))
             now = time.monotonic()
+            self._announce_if_ready(reserved)
             number = signal.Signals(info.si_signo) if info is not None else None
             if number in _STOP:
                 self._signal_all(signal.SIGTERM)
@@ -164,7 +185,17 @@ class Supervisor:
 
     def _next_wake(self, kill_at: float) -> float:
         soonest = min([kill_at, *(when for when, _ in self._restarts)])
-        return max(0.0, min(soonest - time.monotonic(), 3600.0))
+        longest = _READY_POLL_S if self._awaited else 3600.0
+        return max(0.0, min(soonest - time.monotonic(), longest))
+
+    def _announce_if_ready(self, reserved: list[socket.socket]) -> None:
+        if not self._awaited or self._stopping:
+            return
+        with contextlib.suppress(BlockingIOError):
+            told = os.read(self._ready_read, 4096)
+            self._awaited -= set(memoryview(told).cast("I"))
+        if not self._awaited:
+            announce([describe(sock) for sock in reserved], self._count)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in list(self._workers):
@@ -179,7 +210,10 @@ class Supervisor:
             if worker is None or self._stopping:
                 continue
             code = os.waitstatus_to_exitcode(status)
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            if code < 0:
+                how = f"was killed by {signal.Signals(-code).name}"
+            else:
+                how = f"exited with {code}"
             pause = self._pauses[worker.number]
             if now - worker.started >= _HEALTHY_AFTER_S:
                 pause = _FIRST_PAUSE_S

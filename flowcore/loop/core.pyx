@@ -85,6 +85,16 @@ cdef class Watcher:
         return 0
 
 
+cdef object number_of(object fd):
+    """The number of a descriptor or of an object that has one; -1 when it has none."""
+    if isinstance(fd, int):
+        return fd
+    try:
+        return int(fd.fileno())
+    except (AttributeError, TypeError, ValueError):
+        return -1
+
+
 cdef int push_ready(LoopCore core, Handle handle) except -1:
     """Queues a descriptor's handle, once until it has run however often the loop polls."""
     if not handle.queued:
@@ -430,9 +440,9 @@ cdef class LoopCore:
     # after it was closed, as long as a duplicate is open, and does so by the watcher's address.
 
     cdef Watcher watcher(self, object fd):
-        cdef int number = fd if isinstance(fd, int) else fd.fileno()
+        cdef int number = number_of(fd)
         if number < 0:
-            raise ValueError(f"Invalid file descriptor: {number}")
+            raise ValueError(f"Invalid file descriptor: {fd!r}")
         cdef Watcher w = self.watchers.get(number)
         if w is None:
             w = Watcher.__new__(Watcher)
@@ -446,12 +456,7 @@ cdef class LoopCore:
     cdef Watcher find(self, object fd):
         """The watcher of a descriptor, or None if it never had one."""
         cdef Watcher w
-        if isinstance(fd, int):
-            return self.watchers.get(fd)
-        try:
-            number = fd.fileno()
-        except (AttributeError, TypeError, ValueError):
-            number = -1
+        number = number_of(fd)
         if number >= 0:
             return self.watchers.get(number)
         for w in self.watchers.values():

@@ -34,6 +34,9 @@ class _SelectorView(selectors.BaseSelector):
             keys[fd] = selectors.SelectorKey(fd, fd, events, (reader, writer))
         return keys
 
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return super().get_key(fileobj if isinstance(fileobj, int) else fileobj.fileno())
+
     def close(self) -> None:
         self._loop = None
 
@@ -54,7 +57,7 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     """
 
     def __init__(self) -> None:
-        asyncio.SelectorEventLoop.__init__(self, _SelectorView(self))
+        super().__init__(_SelectorView(self))
 
     def close(self) -> None:
         """Closes the loop; closing it again does nothing. Not while it runs (RuntimeError)."""

@@ -1,5 +1,5 @@
 """Sockets and addresses."""
 
-from flowcore.net.listener import bind_tcp, bind_unix, describe
+from flowcore.net.listener import CannotListen, bind_tcp, bind_unix, describe
 
-__all__ = ["bind_tcp", "bind_unix", "describe"]
+__all__ = ["CannotListen", "bind_tcp", "bind_unix", "describe"]

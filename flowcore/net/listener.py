@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
 
 from flowcore.errors import InvalidArgument
 
-__all__ = ["bind_tcp", "bind_unix", "describe"]
+__all__ = ["CannotListen", "bind_tcp", "bind_unix", "describe"]
+
+
+class CannotListen(OSError):
+    """An address cannot be listened on; the text names it and says why."""
+
+
+def _refused(where: str, exc: OSError) -> CannotListen:
+    return CannotListen(exc.errno, f"cannot listen on {where}: {exc.strerror}")
 
 
 def bind_tcp(
-    host: str | None, port: int, *, backlog: int = 2048, reuse_port: bool = False, listen: bool = True
+    host: str | None,
+    port: int,
+    *,
+    backlog: int = 2048,
+    reuse_port: bool = False,
+    listen: bool = True,
 ) -> list[socket.socket]:
     """Listens on every address that ``host`` stands for.
 
@@ -26,20 +40,22 @@ def bind_tcp(
 
     Raises:
         InvalidArgument: the port is out of range.
-        OSError: the name does not resolve, or the address is taken or not the machine's; the text
-            names the address.
+        CannotListen: the name does not resolve, or the address is taken or not the machine's.
     """
     if not 0 <= port <= 65535:
         raise InvalidArgument(f"a port is from 0 to 65535, not {port}")
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as exc:
+        raise _refused(f"{host} port {port}", exc) from None
     sockets: list[socket.socket] = []
     with contextlib.ExitStack() as undo:
         for family, kind, protocol, _, address in dict.fromkeys(found):
             sock = undo.enter_context(socket.socket(family, kind, protocol))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it: replies are gathered already, Nagle would only delay them.
+            # Accepted sockets inherit it: replies are gathered already, Nagle only delays them.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -49,12 +65,11 @@ def bind_tcp(
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:
                 sock.bind(address)
+                # Here too an address can turn out to be taken.
+                if listen:
+                    sock.listen(backlog)
             except OSError as exc:
-                raise OSError(
-                    exc.errno, f"cannot listen on {address[0]} port {address[1]}: {exc.strerror}"
-                ) from None
-            if listen:
-                sock.listen(backlog)
+                raise _refused(f"{address[0]} port {address[1]}", exc) from None
             sock.setblocking(False)
             sockets.append(sock)
         undo.pop_all()
@@ -65,28 +80,41 @@ def bind_unix(path: str | os.PathLike[str], *, backlog: int = 2048) -> socket.so
     """Listens on a Unix socket. One that a dead process left behind is replaced.
 
     Raises:
-        OSError: something lives at the path, or is no socket.
+        CannotListen: something lives at the path, or is no socket, or there is no such directory.
     """
+    name = os.fspath(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                with contextlib.suppress(ConnectionRefusedError):
-                    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                        probe.connect(os.fspath(path))
-                        raise OSError(98, f"cannot listen on {os.fspath(path)}: in use")
-                os.unlink(path)
-        sock.bind(os.fspath(path))
+        if _is_left_behind(name):
+            os.unlink(name)
+        sock.bind(name)
         sock.listen(backlog)
         sock.setblocking(False)
-    except BaseException:
+    except OSError as exc:
         sock.close()
-        raise
+        # A path that is too long has no errno.
+        raise CannotListen(exc.errno, f"cannot listen on {name}: {exc.strerror or exc}") from None
     return sock
 
 
+def _is_left_behind(path: str) -> bool:
+    """Whether a socket is at the path that nobody listens on."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # A listener with a full queue is alive, and is not to be waited for.
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
 def describe(sock: socket.socket, scheme: str = "http") -> str:
-    """A listening socket as a URL: ``http://127.0.0.1:8000``, ``http://[::1]:8000``, ``unix:/path``."""
+    """A listening socket as a URL.
+
+    ``http://127.0.0.1:8000``, ``http://[::1]:8000``, ``unix:/path``.
+    """
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{name}"

@@ -6,11 +6,11 @@
  *    (close)         (408)          (408)          (on_timeout upcall)
  *
  * A connection answers one request at a time, in the order they came: pipelined ones wait in the
- * in-block. What a turn's replies add up to leaves in one write. The layer above is entered once per
- * request, with a complete one; it replies at once or later, whole or in pieces.
+ * in-block. What a turn's replies add up to leaves in one write. The layer above is entered once
+ * per request, with a complete one; it replies at once or later, whole or in pieces.
  *
- * A request is shared by the connection and the layer above, and each lets go of its share. It holds
- * the block its bytes lie in, so that slices stay good after the connection is gone. */
+ * A request is shared by the connection and the layer above, and each lets go of its share. It
+ * holds the block its bytes lie in, so that slices stay good after the connection is gone. */
 #ifndef FC_HTTP_CONN_H
 #define FC_HTTP_CONN_H
 

@@ -9,8 +9,8 @@
  *     ...                    the driver's own work
  *     fc_reactor_end_turn()  one gathered write per stream that was written to; dead things freed
  *
- * A reactor belongs to one thread. The single call allowed from others, and from signal handlers, is
- * fc_reactor_wake(). The back end (epoll here) is the five functions of reactor_backend.h. */
+ * A reactor belongs to one thread. The single call allowed from others, and from signal handlers,
+ * is fc_reactor_wake(). The back end (epoll here) is the five functions of reactor_backend.h. */
 #ifndef FC_REACTOR_H
 #define FC_REACTOR_H
 
@@ -78,8 +78,8 @@ int fc_reactor_open(fc_reactor **out, const fc_reactor_config *config);
 /* Runs what is buried, then frees everything. Sources and timers must have been removed. */
 void fc_reactor_close(fc_reactor *r);
 
-/* `timeout_ns` (FC_WAIT_FOREVER, or >= 0) cut short by what is due: tasks and unsent writes at once,
- * the next timer at its time. */
+/* `timeout_ns` (FC_WAIT_FOREVER, or >= 0) cut short by what is due: tasks and unsent writes at
+ * once, the next timer at its time. */
 int64_t fc_reactor_timeout(const fc_reactor *r, int64_t timeout_ns);
 
 /* Waits at most `timeout_ns` for events or a wake-up. Returns the number of events, or a negative
