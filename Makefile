@@ -62,8 +62,12 @@ README.md:
 build: $(VENV)/.stamp-install ## compile what changed, in place, for the venv's Python
 	@$(PY) setup.py -q build_ext --inplace
 
+# The example's curl lines, where it has some: examples.welcome:app -> examples/welcome/curl.txt.
+CURL = $(wildcard $(subst .,/,$(firstword $(subst :, ,$(APP))))/curl.txt)
 run: build ## serve the welcome example (APP=module:app PORT=8000)
-	$(VENV)/bin/flowcore serve $(APP) --port $(PORT)
+	@$(if $(CURL),echo "to try from another shell:"; \
+	  sed 's|^|  |; s|BASE|http://127.0.0.1:$(PORT)|' $(CURL))
+	@exec $(VENV)/bin/flowcore serve $(APP) --port $(PORT)
 
 # --- tests
 

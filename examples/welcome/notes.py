@@ -49,7 +49,7 @@ class Notes:
 
 def add_routes(app: App, stats: Stats) -> None:
     notes = Notes()
-    notes.add("Notes live in memory, in examples/welcome/notes.py")
+    notes.add("Kept in memory: a restart forgets these")
 
     @app.get("/api/notes")
     @stats.counted

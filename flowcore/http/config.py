@@ -58,7 +58,11 @@ class ServerConfig:
             value = getattr(self, field.name)
             if field.name == "handler_timeout_s" and value is None:
                 continue
-            least = 0 if field.name in _MAY_BE_ZERO else 1 if field.name.startswith("max") else None
+            whole = not field.name.endswith("_s") or field.name == "min_body_bytes_per_s"
+            least = 0 if field.name in _MAY_BE_ZERO else 1 if whole else None
+            if not isinstance(value, int) and (whole or not isinstance(value, float)):
+                kind = "a whole number" if whole else "a number"
+                raise InvalidArgument(f"{field.name} must be {kind}, not {value!r}")
             ok = value >= least if least is not None else value > 0
             if not ok or value > _MOST:
                 bound = f"at least {least}" if least is not None else "greater than 0"

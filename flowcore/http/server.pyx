@@ -223,12 +223,8 @@ cdef class HttpServer(Dispatcher):
         self.http = fc_http_server_new(self.core.open_reactor(), &c, &upcalls, <void *>self)
         if self.http is NULL:
             raise MemoryError()
-
-    def __dealloc__(self):
-        # Only reached when close() was not: the loop, and with it the reactor, may be gone.
-        if self.http is not NULL and self.core.reactor is not NULL:
-            self.http.user = NULL
-            fc_http_server_close(self.http)
+        # Until abort(): a server that nobody holds serves on, and ends with its loop.
+        self.core._guests.add(self)
 
     # ---- a request's way -----------------------------------------------------------------------
 
@@ -492,7 +488,10 @@ cdef class HttpServer(Dispatcher):
             await self.idle_waiter
 
     def abort(self):
-        """Cuts what is left and cancels its handlers."""
+        """Stops accepting, cuts what is left and cancels its handlers. The loop calls it when it is
+        closed, if nobody did before."""
+        self.stop_accepting()
+        self.core._guests.discard(self)
         if self.http is not NULL:
             http, self.http = self.http, NULL
             fc_http_server_close(http)

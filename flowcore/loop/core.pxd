@@ -33,6 +33,7 @@ cdef class LoopCore:
     cdef size_t ring_head
     cdef size_t ring_len
     cdef dict watchers
+    cdef readonly set _guests       # what must be ended before the reactor goes
     cdef unsigned int ran
     cdef uint64_t polled_ns
     cdef bint sleeping

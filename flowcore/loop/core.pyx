@@ -137,6 +137,7 @@ cdef class LoopCore:
 
     def __cinit__(self, *args, **kwargs):
         self.watchers = {}
+        self._guests = set()
         self.ring = <PyObject **>malloc(FIRST_RING_SIZE * sizeof(PyObject *))
         if self.ring is NULL:
             raise MemoryError()

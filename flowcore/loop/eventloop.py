@@ -65,6 +65,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        for guest in list(self._guests):
+            guest.abort()
         self._forget_watches()
         super().close()
         self._release()

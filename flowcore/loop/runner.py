@@ -24,5 +24,8 @@ def run(main: Coroutine[Any, Any, T], *, debug: bool | None = None) -> T:
         RuntimeError: a loop is running in this thread already.
         ValueError: ``main`` is not a coroutine (TypeError from Python 3.14 on).
     """
+    if asyncio._get_running_loop() is not None:
+        # Before the runner has made a loop, which it could not close from here.
+        raise RuntimeError("flowcore.run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
         return runner.run(main)

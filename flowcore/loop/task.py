@@ -64,7 +64,8 @@ class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
 
     def __del__(self) -> None:
         # What a handler raised is reported by whoever drives it, not a second time from here.
-        if self._shim.live:
+        shim = getattr(self, "_shim", None)
+        if shim is not None and shim.live:
             if self.done():
                 self._log_traceback = False
             super().__del__()
