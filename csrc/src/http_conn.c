@@ -214,6 +214,8 @@ int fc_http_begin(fc_http_req *q, fc_http1_response *r) {
     r->content_length = q->chunked ? FC_HTTP1_LENGTH_CHUNKED : FC_HTTP1_LENGTH_NONE;
   }
   complete_head(q, r);
+  /* The handler was in time; from here on the client's pace is what is watched. */
+  fc_stream_deadline(&q->conn->stream, 0);
   char *dst = fc_stream_reserve(&q->conn->stream, fc_http1_head_bound(r));
   if (!dst) {
     fc_stream_abort(&q->conn->stream, FC_ENOMEM);

@@ -233,6 +233,7 @@ static rng reader_random;
 static void read_some(end *e) {
   fc_slice in = fc_stream_unread(&e->stream);
   size_t n = (size_t)rng_below(&reader_random, in.len + 1);
+  if (n == 0) return;
   memcpy(e->got + e->got_len, in.ptr, n);
   e->got_len += n;
   fc_stream_consume(&e->stream, n);

@@ -18,10 +18,9 @@ class AccessLog:
 
     def answered(self, request: Request, status: int, sent_bytes: int, took_s: float) -> None:
         """A handler's reply went out, or (status 0) its client left without one."""
-        client = request.client
         _logger.info(
             '%s "%s %s HTTP/%s" %s %d %.1fms',
-            f"{client[0]}:{client[1]}" if client else "-",
+            _name(request.client),
             request.method,
             request.target,
             request.http_version,
@@ -30,6 +29,10 @@ class AccessLog:
             took_s * 1000,
         )
 
-    def refused(self, status: int, reason: str) -> None:
+    def refused(self, client: tuple[str, int] | None, status: int, reason: str) -> None:
         """A request was answered before it reached a handler."""
-        _logger.info('- "-" %d %s', status, reason)
+        _logger.info('%s "-" %d %s', _name(client), status, reason)
+
+
+def _name(client: tuple[str, int] | None) -> str:
+    return f"{client[0]}:{client[1]}" if client else "-"

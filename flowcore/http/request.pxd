@@ -1,4 +1,4 @@
-from flowcore.kernel.fc_http_conn cimport fc_http_req
+from flowcore.kernel.fc_http_conn cimport fc_http_peer, fc_http_req
 from flowcore.kernel.fc_slice cimport fc_slice
 from flowcore.loop.driver cimport Sink
 
@@ -47,3 +47,6 @@ cdef class Request(Sink):
     cdef int client_gone(self) except -1
     cdef int handler_timeout(self) except -1
     cdef int writable(self) except -1
+
+
+cdef object peer_address(const fc_http_peer *peer)

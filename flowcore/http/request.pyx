@@ -7,7 +7,9 @@ from libc.string cimport memchr
 
 from flowcore.kernel.errors cimport error_of
 from flowcore.kernel.fc_http1 cimport (
+    FC_HTTP1_HEAD,
     FC_HTTP1_METHOD_OTHER,
+    fc_http1_bodiless,
     fc_http1_field,
     fc_http1_method,
     fc_http1_method_name,
@@ -18,6 +20,7 @@ from flowcore.kernel.fc_http_conn cimport (
     FC_HTTP_FULL,
     fc_http_abort,
     fc_http_end,
+    fc_http_peer,
     fc_http_req,
     fc_http_req_method,
     fc_http_req_release,
@@ -30,6 +33,7 @@ from flowcore.loop.driver cimport Sink
 
 import asyncio
 import socket
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import orjson
@@ -54,6 +58,17 @@ cdef inline str as_latin1(fc_slice s):
     return PyUnicode_DecodeLatin1(s.ptr, <Py_ssize_t>s.len, NULL)
 
 
+cdef object peer_address(const fc_http_peer *peer):
+    """``(address, port)``, or None on a Unix socket."""
+    if peer.any.sa_family == AF_INET:
+        raw = PyBytes_FromStringAndSize(<const char *>&peer.v4.sin_addr, 4)
+        return socket.inet_ntop(socket.AF_INET, raw), ntohs(peer.v4.sin_port)
+    if peer.any.sa_family == AF_INET6:
+        raw = PyBytes_FromStringAndSize(<const char *>&peer.v6.sin6_addr, 16)
+        return socket.inet_ntop(socket.AF_INET6, raw), ntohs(peer.v6.sin6_port)
+    return None
+
+
 cdef class Dispatcher:
     cdef int conclude(self, Request request, object result) except -1:
         raise NotImplementedError
@@ -69,6 +84,9 @@ cdef class Headers:
     ``headers["host"]`` is the first value of that name, ``headers.getlist(name)`` all. Values are
     decoded as Latin-1, as RFC 9110, 5.5 leaves bytes outside ASCII opaque.
     """
+
+    def __init__(self):
+        raise TypeError("Headers are made by the server")
 
     cdef fc_slice slice_of(self, unsigned int offset, unsigned int length) noexcept:
         return fc_slice_of(self.request.q.head + offset, length)
@@ -116,24 +134,34 @@ cdef class Headers:
 
     def keys(self):
         """The names in lower case, each once."""
-        return list(dict.fromkeys([key for key, _ in self.pairs()]))
+        return KeysView(self)
 
     def values(self):
         """The first value of each name."""
-        return [self[key] for key in self.keys()]
+        return ValuesView(self)
 
     def items(self):
         """Each name with its first value."""
-        return [(key, self[key]) for key in self.keys()]
+        return ItemsView(self)
 
     def __iter__(self):
-        return iter(self.keys())
+        return iter(dict.fromkeys([key for key, _ in self.pairs()]))
 
     def __len__(self):
-        return len(self.keys())
+        return len({key for key, _ in self.pairs()})
+
+    def __eq__(self, other):
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return dict(self.items()) == dict(other.items())
+
+    __hash__ = None
 
     def __repr__(self):
         return f"Headers({self.pairs()!r})"
+
+
+Mapping.register(Headers)
 
 
 @cython.final
@@ -142,6 +170,9 @@ cdef class Request(Sink):
 
     Made by the server. It may be kept after the handler has returned: what it holds stays good.
     """
+
+    def __init__(self):
+        raise TypeError("a Request is made by the server")
 
     # ---- what was asked ------------------------------------------------------------------------
 
@@ -218,14 +249,7 @@ cdef class Request(Sink):
     @property
     def client(self):
         """The client's ``(address, port)``; None on a Unix socket."""
-        cdef fc_http_req *q = self.q
-        if q.peer.any.sa_family == AF_INET:
-            raw = PyBytes_FromStringAndSize(<const char *>&q.peer.v4.sin_addr, 4)
-            return socket.inet_ntop(socket.AF_INET, raw), ntohs(q.peer.v4.sin_port)
-        if q.peer.any.sa_family == AF_INET6:
-            raw = PyBytes_FromStringAndSize(<const char *>&q.peer.v6.sin6_addr, 16)
-            return socket.inet_ntop(socket.AF_INET6, raw), ntohs(q.peer.v6.sin6_port)
-        return None
+        return peer_address(&self.q.peer)
 
     @property
     def connected(self):
@@ -353,6 +377,11 @@ cdef class Request(Sink):
         return 0
 
     # ---- a reply in pieces, for flowcore.http.streaming ----------------------------------------
+
+    @property
+    def _takes_body(self):
+        """Whether pieces will be sent, or dropped: to HEAD, and for a status that has no body."""
+        return self.q.method != FC_HTTP1_HEAD and not fc_http1_bodiless(self.q.status)
 
     def _send(self, const unsigned char[::1] chunk not None):
         """Queues a piece. True: the client is slow, and ``_wait_writable()`` is to be awaited."""

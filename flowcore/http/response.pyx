@@ -282,6 +282,8 @@ cdef Response as_response(object result):
     """A reply from whatever a handler returned."""
     cdef Response response
     if isinstance(result, Response):
+        if (<Response>result).body is None:
+            raise TypeError(f"{type(result).__name__}.__init__() did not call Response's")
         return result
     if isinstance(result, (dict, list)):
         return json_response(result, 200)
@@ -291,11 +293,14 @@ cdef Response as_response(object result):
                 "a handler that returns a tuple returns (body, status) or (body, status, headers)"
             )
         response = as_response(result[0])
+        if response is result[0]:
+            raise TypeError("give a Response its status and headers itself, not in a tuple")
         if not 200 <= result[1] <= 599:
             raise InvalidArgument(f"a reply's status is from 200 to 599, not {result[1]}")
         response.status = result[1]
         if len(result) == 3:
-            for name, value in dict(result[2]).items():
+            headers = result[2]
+            for name, value in headers.items() if hasattr(headers, "items") else headers:
                 response.add_field(name, value)
         return response
     response = Response.__new__(Response)

@@ -63,10 +63,8 @@ cdef class Endpoint:
         self.handler = handler
         self.names = tuple([name for name, _ in found])
         self.kinds = tuple([kind or "str" for _, kind in found])
-        target = inspect.unwrap(handler)
-        while hasattr(target, "func"):
-            target = target.func
-        self.is_async = inspect.iscoroutinefunction(target)
+        # Of the handler itself: what wraps a coroutine function may answer without calling it.
+        self.is_async = inspect.iscoroutinefunction(handler)
         self.make_plan(pattern)
         self.takes_request_only = self.plan == (-1,) and not self.keywords
 

@@ -47,8 +47,9 @@ cdef class HttpServer(Dispatcher):
     cdef int run(self, Request request, Endpoint endpoint, fc_match *match) except -1
     cdef int drive(self, Request request, object coro, object context) except -1
     cdef int write(self, Request request, Response response) except -1
-    cdef int begin(self, Request request, Response response) except -1
-    cdef int drive_stream(self, Request request, object iterator) except -1
+    cdef int settle(self, Request request, object result, object context) except -1
+    cdef int begin(self, Request request, Response response, object context) except -1
+    cdef int drive_stream(self, Request request, object iterator, object context) except -1
     cdef int refuse(self, Request request, int status, str allow) except -1
     cdef int done(self, Request request) except -1
     cdef int wake_if_idle(self) except -1

@@ -13,7 +13,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from flowcore.http.request cimport ANSWERED, HANDLING, STREAMING, Dispatcher, Request
+from flowcore.http.request cimport ANSWERED, STREAMING, Dispatcher, Request, peer_address
 from flowcore.http.response cimport Response, as_response
 from flowcore.http.router cimport Endpoint, Route, Router
 from flowcore.kernel.errors cimport error_of
@@ -22,6 +22,7 @@ from flowcore.kernel.fc_http1 cimport (
     FC_HTTP1_HEAD,
     FC_HTTP1_METHOD_OTHER,
     FC_HTTP1_OPTIONS,
+    fc_http1_bodiless,
     fc_http1_response,
 )
 from flowcore.kernel.fc_http_conn cimport (
@@ -29,6 +30,7 @@ from flowcore.kernel.fc_http_conn cimport (
     fc_http_config,
     fc_http_config_default,
     fc_http_conn,
+    fc_http_end,
     fc_http_reply,
     fc_http_req,
     fc_http_server,
@@ -69,6 +71,16 @@ cdef enum:
 
 # Seconds between two warnings that descriptors have run out.
 cdef double EXHAUSTED_EVERY_S = 10.0
+
+
+# What a path answers to a method it has no handler for; 405 else.
+cdef dict STATUS_WITHOUT = {FC_HTTP1_OPTIONS: 204, FC_HTTP1_METHOD_OTHER: 501}
+
+cdef dict REFUSALS = {
+    404: "404 Not Found\n",
+    405: "405 Method Not Allowed\n",
+    501: "501 Not Implemented\n",
+}
 
 
 # ---- the core's upcalls --------------------------------------------------------------------------
@@ -118,7 +130,7 @@ cdef void on_refused(fc_http_conn *conn, int status, int error) noexcept:
     if server.access_log is None:
         return
     try:
-        server.access_log.refused(status, str(error_of(error)))
+        server.access_log.refused(peer_address(&conn.peer), status, str(error_of(error)))
     except BaseException:
         logger.exception("the access log failed")
 
@@ -165,6 +177,15 @@ cdef void on_exhausted(fc_listener *l, int err) noexcept:
         )
     except BaseException:
         pass
+
+
+cdef Response error_reply(Request request, object error):
+    """What an HTTPError says, or 500 if that cannot be sent."""
+    try:
+        return Response(error.detail + "\n", error.status, error.headers)
+    except Exception as exc:
+        logger.error("%r failed: its HTTPError cannot be sent", request, exc_info=exc)
+        return Response("500 Internal Server Error\n", 500)
 
 
 cdef void release_object(void *owner) noexcept:
@@ -259,7 +280,7 @@ cdef class HttpServer(Dispatcher):
             if endpoint is None and method == FC_HTTP1_HEAD:
                 endpoint = <Endpoint>route.by_method[FC_HTTP1_GET]
         if endpoint is None:
-            return self.refuse(request, 204 if method == FC_HTTP1_OPTIONS else 405, route.allow)
+            return self.refuse(request, STATUS_WITHOUT.get(method, 405), route.allow)
         return self.run(request, endpoint, &match)
 
     cdef int run(self, Request request, Endpoint endpoint, fc_match *match) except -1:
@@ -274,12 +295,12 @@ cdef class HttpServer(Dispatcher):
             PyContext_Exit(context)
         if isinstance(result, CoroutineType):
             return self.drive(request, result, context)
-        return self.conclude(request, result)
+        return self.settle(request, result, context)
 
     cdef int drive(self, Request request, object coro, object context) except -1:
         result = self.driver.start(coro, context, request)
         if not self.driver.suspended:
-            return self.conclude(request, result)
+            return self.settle(request, result, context)
         if request.stage != ANSWERED and request.q.user is NULL:
             # The core finds the request by this when the client goes or time runs out.
             Py_INCREF(request)
@@ -290,7 +311,11 @@ cdef class HttpServer(Dispatcher):
         return 0
 
     cdef int conclude(self, Request request, object result) except -1:
-        """A handler has returned, or a stream has come to its end."""
+        return self.settle(request, result, None)
+
+    cdef int settle(self, Request request, object result, object context) except -1:
+        """A handler has returned, or a stream has come to its end. `context` is the handler's, in
+        which its stream runs too; None: the current one."""
         cdef Response response
         if request.stage == STREAMING:
             return self.done(request)
@@ -301,7 +326,7 @@ cdef class HttpServer(Dispatcher):
         try:
             response = as_response(result)
             if response.streamed:
-                return self.begin(request, response)
+                return self.begin(request, response, context)
             return self.write(request, response)
         except BaseException as exc:
             return self.fail(request, exc)
@@ -335,7 +360,7 @@ cdef class HttpServer(Dispatcher):
             logger.error("a reply could not be sent: %s", error_of(err))
         return self.done(request)
 
-    cdef int begin(self, Request request, Response response) except -1:
+    cdef int begin(self, Request request, Response response, object context) except -1:
         """Sends a streamed reply's head and drives the iterator from a coroutine of the server's."""
         cdef fc_http1_response r
         memset(&r, 0, sizeof(r))
@@ -351,9 +376,13 @@ cdef class HttpServer(Dispatcher):
         cdef int err = fc_http_begin(request.q, &r)
         if err < 0:
             return self.fail(request, error_of(err))
-        return self.drive_stream(request, response.body)
+        if request.q.method == FC_HTTP1_HEAD or fc_http1_bodiless(response.status):
+            # The iterator, which may have no end, is not begun.
+            fc_http_end(request.q)
+            return self.done(request)
+        return self.drive_stream(request, response.body, context)
 
-    cdef int drive_stream(self, Request request, object iterator) except -1:
+    cdef int drive_stream(self, Request request, object iterator, object context) except -1:
         # A suspended handler ends inside its task, where no other coroutine can be driven: the
         # stream then gets a task of its own.
         if request.q.user is not NULL:
@@ -361,7 +390,9 @@ cdef class HttpServer(Dispatcher):
             request.task = task
             task.add_done_callback(request._pumped)
             return 0
-        return self.drive(request, pump(request, iterator), PyContext_CopyCurrent())
+        if context is None:
+            context = PyContext_CopyCurrent()
+        return self.drive(request, pump(request, iterator), context)
 
     cdef int fail(self, Request request, object error) except -1:
         """A handler or a stream has raised."""
@@ -383,11 +414,14 @@ cdef class HttpServer(Dispatcher):
             request._abort()
             return self.done(request)
         if isinstance(error, HTTPError):
-            response = Response(error.detail + "\n", error.status, error.headers)
+            response = error_reply(request, error)
         elif cancelled and request.timed_out:
             response = Response("503 Service Unavailable: handler_timeout_s has passed\n", 503)
         elif cancelled and request.q.conn is NULL:
             return self.done(request)
+        elif cancelled:
+            logger.warning("%r was cancelled", request)
+            response = Response("503 Service Unavailable\n", 503)
         else:
             logger.error("%r failed", request, exc_info=error)
             response = Response("500 Internal Server Error\n", 500)
@@ -395,8 +429,7 @@ cdef class HttpServer(Dispatcher):
 
     cdef int refuse(self, Request request, int status, str allow) except -1:
         headers = {"Allow": allow} if allow is not None else None
-        texts = {404: "404 Not Found\n", 405: "405 Method Not Allowed\n"}
-        return self.write(request, Response(texts.get(status), status, headers))
+        return self.write(request, Response(REFUSALS.get(status), status, headers))
 
     cdef int done(self, Request request) except -1:
         """The reply is with the core, or nobody waits for it any more."""

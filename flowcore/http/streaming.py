@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,11 +14,12 @@ __all__ = ["pump"]
 async def pump(request: Request, body: AsyncIterable[bytes | str]) -> None:
     """Sends each piece as it comes and waits while the client is slower than the iterator.
 
-    The iterator is closed in any case: on its end, its failure, and the client's leaving.
+    The iterator is closed in any case: on its end, its failure, and the client's leaving. Where no
+    body may follow it is closed without having been asked for a piece.
     """
     iterator = aiter(body)
     try:
-        async for piece in iterator:
+        async for piece in iterator if request._takes_body else _nothing():
             if request._send(piece.encode() if isinstance(piece, str) else piece):
                 await request._wait_writable()
         request._end()
@@ -26,3 +27,8 @@ async def pump(request: Request, body: AsyncIterable[bytes | str]) -> None:
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""

@@ -165,7 +165,9 @@ class Bystander:
     def _run(self) -> None:
         try:
             with Peer(self.port) as peer:
-                while not self._stop.wait(0.005):
+                stop = False
+                while not stop:
+                    stop = self._stop.wait(0.005)
                     start = time.monotonic()
                     peer.send(REQUEST)
                     assert peer.reply().body == b"hello"

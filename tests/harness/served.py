@@ -136,7 +136,10 @@ class Process:
         """The body of a reply on a connection that ends with it."""
         with self.peer() as peer:
             peer.get(target, close=True)
-            return peer.reply().text
+            text = peer.reply().text
+            # Its end has come: the server no longer holds the connection.
+            assert peer.ends()
+            return text
 
     def stats(self) -> dict[str, int]:
         """As the application tells; its own connection is not counted."""
