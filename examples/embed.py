@@ -1,7 +1,7 @@
 """flowcore inside an asyncio program that does other things too: `python examples/embed.py [port]`.
 
-One loop runs a task that samples something, asyncio's own TCP server that sends every line back, and
-the HTTP server that shows both. Nothing in the first two knows of flowcore. Control-C ends all.
+One loop runs a task that samples something, asyncio's own TCP server that sends every line back,
+and the HTTP server that shows both. Nothing in the first two knows of flowcore. Control-C ends all.
 """
 
 import asyncio

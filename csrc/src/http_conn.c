@@ -520,6 +520,8 @@ static void conn_drain(fc_stream *st) {
   }
 }
 
+/* A client that is still reading replies is not idle, and one whose input is left alone until it has
+ * read them is not late: whether it reads is the stall timeout's affair. */
 static void conn_deadline(fc_stream *st) {
   fc_http_conn *c = of(st);
   switch (c->phase) {
@@ -529,7 +531,8 @@ static void conn_deadline(fc_stream *st) {
       break;
     case HEAD:
     case BODY:
-      refuse(c, 408, FC_ETIMEOUT);
+      if (fc_stream_is_full(st)) deadline(c, c->server->config.head_timeout_ns);
+      else refuse(c, 408, FC_ETIMEOUT);
       break;
     case BUSY:
       c->server->up->on_timeout(c->req);

@@ -49,6 +49,7 @@ int fc_stream_open(fc_stream *s, fc_reactor *r, int fd, const fc_stream_ops *ops
   s->out_bytes = s->lingered_bytes = 0;
   s->sent_bytes = s->deadline_ns = 0;
   s->stall_timeout_ns = s->stall_ns = s->linger_ns = 0;
+  s->untaken = 0;
   fc_timer_init(&s->timer, stream_timer);
   fc_task_init(&s->flush, stream_flush_task);
   fc_task_init(&s->grave, stream_grave);
@@ -192,15 +193,34 @@ void fc_stream_deadline(fc_stream *s, uint64_t at_ns) {
   if (at_ns != 0 && fc_stream_is_open(s)) arm(s, at_ns);
 }
 
+/* The stall's clock starts anew. */
+static void start_stall(fc_stream *s) {
+  s->stall_ns = s->reactor->now_ns + s->stall_timeout_ns;
+  s->untaken = s->reactor->sys->untaken(s->source.fd);
+}
+
+/* Looks four times in a stall's length. The kernel asks for more only once a third of its buffer is
+ * free, which can be a megabyte: a slow peer that takes less than that does take something. */
+static void watch_stall(fc_stream *s) {
+  uint64_t next = s->reactor->now_ns + s->stall_timeout_ns / 4;
+  arm(s, next < s->stall_ns ? next : s->stall_ns);
+}
+
+/* Whether the peer has taken nothing for too long. */
+static bool stalled(fc_stream *s) {
+  if (s->reactor->sys->untaken(s->source.fd) < s->untaken) start_stall(s);
+  return s->stall_ns <= s->reactor->now_ns;
+}
+
 static void stream_timer(fc_timer *t) {
   fc_stream *s = FC_CONTAINER(t, fc_stream, timer);
   uint64_t now = s->reactor->now_ns;
   if (s->flags & BLOCKED && s->stall_timeout_ns) {
-    if (s->stall_ns <= now) {
+    if (stalled(s)) {
       fc_stream_abort(s, FC_ETIMEOUT);
       return;
     }
-    arm(s, s->stall_ns);
+    watch_stall(s);
   }
   if (s->deadline_ns == 0) return;
   if (s->deadline_ns > now) {
@@ -332,8 +352,8 @@ static void all_sent(fc_stream *s) {
  * last one starts the stall's clock anew. */
 static void blocked(fc_stream *s, bool progress) {
   if (s->stall_timeout_ns && (progress || !(s->flags & BLOCKED))) {
-    s->stall_ns = s->reactor->now_ns + s->stall_timeout_ns;
-    arm(s, s->stall_ns);
+    start_stall(s);
+    watch_stall(s);
   }
   if (s->flags & BLOCKED) return;
   s->flags |= BLOCKED;

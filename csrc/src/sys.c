@@ -1,6 +1,7 @@
 #include "fc/sys.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static ssize_t posix_recv(int fd, void *buf, size_t len) {
@@ -40,6 +41,11 @@ static int posix_close(int fd) {
   return close(fd) < 0 ? -errno : 0;
 }
 
+static int posix_untaken(int fd) {
+  int bytes;
+  return ioctl(fd, TIOCOUTQ, &bytes) < 0 ? -errno : bytes;
+}
+
 const fc_sys fc_sys_posix = {
-    posix_recv, posix_sendv, posix_accept, posix_shutdown_write, posix_close,
+    posix_recv, posix_sendv, posix_accept, posix_shutdown_write, posix_close, posix_untaken,
 };

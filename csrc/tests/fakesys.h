@@ -69,8 +69,13 @@ static int fakesys_close(int fd) {
   return fc_sys_posix.close(fd);
 }
 
+static int fakesys_untaken(int fd) {
+  return fc_sys_posix.untaken(fd);
+}
+
 static const fc_sys fakesys_table = {
-    fakesys_recv, fakesys_sendv, fakesys_accept, fakesys_shutdown_write, fakesys_close,
+    fakesys_recv,           fakesys_sendv, fakesys_accept,
+    fakesys_shutdown_write, fakesys_close, fakesys_untaken,
 };
 
 #endif

@@ -902,6 +902,35 @@ static void test_stall(void) {
   teardown();
 }
 
+/* The kernel asks for no more, but its buffer empties: the peer is slow, not stalled. */
+static void test_stall_counts_what_the_kernel_sends(void) {
+  setup();
+  end e;
+  open_unix(&e);
+  e.stream.stall_timeout_ns = 10 * FC_NS_PER_S;
+  char *bytes = pattern(1000, 1), got[100];
+  int released = 0;
+  fc_stream_write_borrowed(&e.stream, fc_slice_of(bytes, 1000), count_release, &released);
+  for (int i = 0; i < 5; i++) {
+    fake.send_left = sizeof got;
+    turn(reactor);
+  }
+  fake.send_left = 0;
+  for (int i = 0; i < 5; i++) {
+    CHECK_INT(recv(e.peer, got, sizeof got, 0), sizeof got);
+    fakeclock_turn(&now, 7 * FC_NS_PER_S);
+    turn(reactor);
+    CHECK_INT(e.closes, 0);
+  }
+  fakeclock_turn(&now, 13 * FC_NS_PER_S);
+  turn(reactor);
+  expect_closed(&e, FC_ETIMEOUT);
+  CHECK_INT(released, 1);
+  free(bytes);
+  close(e.peer);
+  teardown();
+}
+
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 static void test_close_flushes(void) {
@@ -1130,6 +1159,7 @@ int main(void) {
   RUN(test_end_in_callback);
   RUN(test_deadline);
   RUN(test_stall);
+  RUN(test_stall_counts_what_the_kernel_sends);
   RUN(test_close_flushes);
   RUN(test_close_undisturbed);
   RUN(test_linger);

@@ -24,15 +24,15 @@ class App:
         async def user(request, id):
             return {"id": id}
 
-    A handler is ``async def`` or ``def``; a plain ``def`` is called on the loop and must not block. It
-    receives the path's parameters by their names, and the ``Request`` as its one other argument, which
-    may be left out. It returns a ``Response``, ``str``, ``bytes``, ``dict`` or ``list`` (sent as
-    JSON), ``None`` (204), an asynchronous iterator (sent as it comes), or ``(body, status)``. What it
-    raises becomes 500 and is logged; ``HTTPError`` becomes its status.
+    A handler is ``async def`` or ``def``; a plain ``def`` is called on the loop and must not block.
+    It receives the path's parameters by their names, and the ``Request`` as its one other argument,
+    which may be left out. It returns a ``Response``, ``str``, ``bytes``, ``dict`` or ``list`` (sent
+    as JSON), ``None`` (204), an asynchronous iterator (sent as it comes), or ``(body, status)``.
+    What it raises becomes 500 and is logged; ``HTTPError`` becomes its status.
 
     A path is literal but for ``{name}`` (one segment) and ``{name:kind}``, where kind is ``str``,
-    ``int``, ``float``, ``uuid`` or, at the end of a path, ``path``. GET answers HEAD too; OPTIONS and
-    405 are answered with the methods of the path.
+    ``int``, ``float``, ``uuid`` or, at the end of a path, ``path``. GET answers HEAD too; OPTIONS
+    and 405 are answered with the methods of the path.
     """
 
     def __init__(self) -> None:
@@ -118,8 +118,8 @@ class App:
 
         Args:
             unix: the path of a Unix socket to listen on, in place of host and port.
-            workers: processes; more than one share the address by SO_REUSEPORT, and one that dies is
-                replaced.
+            workers: processes; more than one share the address by SO_REUSEPORT, and one that dies
+                is replaced.
             access_log: log a line for each request to the logger ``flowcore.access``.
             limits: fields of ``ServerConfig``.
 

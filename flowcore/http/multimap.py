@@ -8,7 +8,7 @@ __all__ = ["MultiMapping"]
 
 
 class MultiMapping(Mapping[str, str]):
-    """Names to values, in order. ``m[name]`` is the first value, ``m.getlist(name)`` all of them."""
+    """Names to values, in order. ``m[name]`` is the first value, ``m.getlist(name)`` all."""
 
     __slots__ = ("_first", "_pairs")
 

@@ -42,13 +42,6 @@ from flowcore.errors import ConnectionClosed, InvalidState
 from flowcore.http.errors import HTTPError
 from flowcore.http.multimap import MultiMapping
 
-cdef tuple METHODS = tuple(
-    [
-        fc_http1_method_name(<fc_http1_method>i).ptr[: fc_http1_method_name(<fc_http1_method>i).len].decode()
-        for i in range(FC_HTTP1_METHOD_OTHER)
-    ]
-)
-
 
 cdef inline bytes as_bytes(fc_slice s):
     return PyBytes_FromStringAndSize(s.ptr, <Py_ssize_t>s.len)
@@ -56,6 +49,11 @@ cdef inline bytes as_bytes(fc_slice s):
 
 cdef inline str as_latin1(fc_slice s):
     return PyUnicode_DecodeLatin1(s.ptr, <Py_ssize_t>s.len, NULL)
+
+
+cdef tuple METHODS = tuple(
+    [as_latin1(fc_http1_method_name(<fc_http1_method>i)) for i in range(FC_HTTP1_METHOD_OTHER)]
+)
 
 
 cdef object peer_address(const fc_http_peer *peer):
@@ -227,8 +225,9 @@ cdef class Request(Sink):
             jar = {}
             for line in self.headers.getlist("cookie"):
                 for part in line.split(";"):
-                    name, sign, value = part.strip().partition("=")
-                    if sign and name not in jar:
+                    name, sign, value = part.partition("=")
+                    name, value = name.strip(), value.strip()
+                    if sign and name and name not in jar:
                         if len(value) >= 2 and value[0] == value[len(value) - 1] == '"':
                             value = value[1 : len(value) - 1]
                         jar[name] = value
@@ -270,7 +269,8 @@ cdef class Request(Sink):
         try:
             return self.body.decode("utf-8")
         except UnicodeDecodeError as exc:
-            raise HTTPError(400, f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from exc
+            said = f"the body is not UTF-8: {exc.reason} at byte {exc.start}"
+            raise HTTPError(400, said) from exc
 
     def json(self):
         """The body parsed as JSON; HTTPError(400) that says where, if it is none."""

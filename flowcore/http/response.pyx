@@ -123,8 +123,8 @@ cdef class Response:
             self.media_type = BINARY
         else:
             raise TypeError(
-                f"a body is bytes, str, an asynchronous iterator or None, not {type(body).__name__};"
-                " for JSON return the object itself or use Response.json()"
+                "a body is bytes, str, an asynchronous iterator or None, not"
+                f" {type(body).__name__}; for JSON return the object itself or use Response.json()"
             )
         return 0
 
@@ -133,6 +133,8 @@ cdef class Response:
         self.media_type = checked_type(value)
 
     cdef int add_field(self, str name, str value) except -1:
+        if name is None or value is None:
+            raise TypeError("a header's name and value are str, not None")
         cdef str key = name.lower()
         if key == "content-type":
             self.set_content_type(value)
@@ -227,8 +229,8 @@ cdef class Response:
 
 
 cdef object call_response(object kind, PyObject *const *args, size_t nargsf, PyObject *kwnames):
-    """``Response(...)`` without the tuple and the dict that ``__init__`` would be called with: it is
-    made once a request. Subclasses go the ordinary way."""
+    """``Response(...)`` without the tuple and the dict that ``__init__`` would be called with: it
+    is made once a request. Subclasses go the ordinary way."""
     cdef PyObject *given[4]
     cdef Py_ssize_t n = PyVectorcall_NARGS(nargsf)
     cdef Py_ssize_t i, place

@@ -33,10 +33,13 @@ from flowcore.http.errors import HTTPError
 
 cdef object PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
 
-cdef list METHOD_NAMES = [
-    fc_http1_method_name(<fc_http1_method>i).ptr[: fc_http1_method_name(<fc_http1_method>i).len].decode()
-    for i in range(FC_HTTP1_METHOD_COUNT)
-]
+
+cdef str method_name(fc_http1_method method):
+    cdef fc_slice name = fc_http1_method_name(method)
+    return name.ptr[: name.len].decode()
+
+
+cdef list METHOD_NAMES = [method_name(<fc_http1_method>i) for i in range(FC_HTTP1_METHOD_COUNT)]
 
 
 cdef object convert_one(str kind, fc_slice value):

@@ -1,8 +1,8 @@
 """The server: the core's connections on one side, an application's handlers on the other.
 
 A request crosses the language border twice: the core calls ``on_request`` with a complete one, and
-``write`` hands the reply back. Between them stand the route, one call of the handler, and one step of
-its coroutine.
+``write`` hands the reply back. Between them stand the route, one call of the handler, and one step
+of its coroutine.
 """
 
 cimport cython
@@ -171,8 +171,8 @@ cdef void on_exhausted(fc_listener *l, int err) noexcept:
             return
         server.exhausted_at = now
         logger.error(
-            "cannot accept connections: %s; waiting ones stay in the backlog. Raise the limit of open"
-            " files (ulimit -n) or lower max_connections",
+            "cannot accept connections: %s; waiting ones stay in the backlog. Raise the limit of"
+            " open files (ulimit -n) or lower max_connections",
             os.strerror(-err),
         )
     except BaseException:
@@ -341,11 +341,15 @@ cdef class HttpServer(Dispatcher):
         r.content_type = fc_slice_of(
             PyBytes_AS_STRING(response.media_type), PyBytes_GET_SIZE(response.media_type)
         )
-        r.fields = fc_slice_of(PyBytes_AS_STRING(response.fields), PyBytes_GET_SIZE(response.fields))
+        r.fields = fc_slice_of(
+            PyBytes_AS_STRING(response.fields), PyBytes_GET_SIZE(response.fields)
+        )
         if response.closing:
             request.q.keep_alive = False
         if size < LEND_BYTES:
-            err = fc_http_reply(request.q, &r, fc_slice_of(PyBytes_AS_STRING(body), size), NULL, NULL)
+            err = fc_http_reply(
+                request.q, &r, fc_slice_of(PyBytes_AS_STRING(body), size), NULL, NULL
+            )
         else:
             Py_INCREF(body)
             err = fc_http_reply(
@@ -361,7 +365,7 @@ cdef class HttpServer(Dispatcher):
         return self.done(request)
 
     cdef int begin(self, Request request, Response response, object context) except -1:
-        """Sends a streamed reply's head and drives the iterator from a coroutine of the server's."""
+        """Sends a streamed reply's head and drives the iterator from a coroutine of the server."""
         cdef fc_http1_response r
         memset(&r, 0, sizeof(r))
         r.status = response.status
@@ -369,7 +373,9 @@ cdef class HttpServer(Dispatcher):
         r.content_type = fc_slice_of(
             PyBytes_AS_STRING(response.media_type), PyBytes_GET_SIZE(response.media_type)
         )
-        r.fields = fc_slice_of(PyBytes_AS_STRING(response.fields), PyBytes_GET_SIZE(response.fields))
+        r.fields = fc_slice_of(
+            PyBytes_AS_STRING(response.fields), PyBytes_GET_SIZE(response.fields)
+        )
         if response.closing:
             request.q.keep_alive = False
         request.stage = STREAMING
@@ -456,7 +462,9 @@ cdef class HttpServer(Dispatcher):
         sock.setblocking(False)
         port.server = self
         port.sock = sock
-        cdef int err = fc_listener_open(&port.owned.listener, self.core.open_reactor(), sock.fileno())
+        cdef int err = fc_listener_open(
+            &port.owned.listener, self.core.open_reactor(), sock.fileno()
+        )
         if err < 0:
             raise error_of(err)
         port.owned.owner = <PyObject *>port
@@ -482,7 +490,7 @@ cdef class HttpServer(Dispatcher):
 
     @property
     def refused(self):
-        """How many requests were refused before they reached a handler: malformed, late, too big."""
+        """How many requests were refused before a handler saw them: malformed, late, too big."""
         return self.http.refused if self.http is not NULL else 0
 
     cdef int hold_if_full(self) except -1:

@@ -14,7 +14,8 @@ cdef dict _build_table():
     table = {}
     for i in range(count):
         name = info[i].exception.decode()
-        table[info[i].code] = MemoryError if name == "MemoryError" else getattr(flowcore.errors, name)
+        made = MemoryError if name == "MemoryError" else getattr(flowcore.errors, name)
+        table[info[i].code] = made
     return table
 
 
@@ -34,8 +35,8 @@ cdef object error_of(int code):
 def error_from_code(code: int) -> BaseException:
     """The exception that stands for a negative code of the core.
 
-    Codes from the core's own list give classes of ``flowcore.errors`` or ``MemoryError``; others are
-    negated errno values and give the fitting subclass of ``OSError``.
+    Codes from the core's own list give classes of ``flowcore.errors`` or ``MemoryError``; others
+    are negated errno values and give the fitting subclass of ``OSError``.
 
     Raises:
         ValueError: the code is not negative.

@@ -1,7 +1,7 @@
 """The loop's engine: the ready queue, timers, watched descriptors and the turn that drives them.
 
-``EventLoop`` puts this in front of the standard library's selector loop: what is hot is here, what is
-not is inherited.
+``EventLoop`` puts this in front of the standard library's selector loop: what is hot is here, what
+is not is inherited.
 """
 
 cimport cython

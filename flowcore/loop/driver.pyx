@@ -1,9 +1,9 @@
 """Steps handlers' coroutines at once, and gives them a task when they need one.
 
-Most handlers never suspend. Such a one is stepped to its end right here: no task is made, no turn of
-the loop passes. Yet ``asyncio.current_task()``, and with it timeouts, task groups and cancellation,
-must behave in it as in any task. So the current task is set to a ``HandlerTask`` that exists already
-but is empty, and it is made real, by running ``asyncio.Task.__init__`` on it, when
+Most handlers never suspend. Such a one is stepped to its end right here: no task is made, no turn
+of the loop passes. Yet ``asyncio.current_task()``, and with it timeouts, task groups and
+cancellation, must behave in it as in any task. So the current task is set to a ``HandlerTask`` that
+exists already but is empty, and it is made real, by running ``asyncio.Task.__init__`` on it, when
 
 * somebody calls one of its methods, or
 * the coroutine suspends.
@@ -48,7 +48,7 @@ cdef extern from *:
     """
     bint fc_is_private(PyObject *o)
 
-# Up to Python 3.13 the current task of each loop stands in a dict, which spares two calls a request.
+# Up to Python 3.13 the current task of each loop stands in a dict: that spares two calls a request.
 cdef dict current_tasks = asyncio.tasks._current_tasks if sys.version_info < (3, 14) else None
 cdef object task_init = Task.__init__
 
@@ -210,8 +210,8 @@ cdef class Driver:
     cdef object start(self, object coro, object context, Sink sink):
         """Steps `coro` in `context`, to its end or to where it suspends.
 
-        At its end: returns its result, or raises what it raised. Suspended: `self.suspended` is set,
-        None is returned, and the sink is told later (or has been told, if the coroutine was
+        At its end: returns its result, or raises what it raised. Suspended: `self.suspended` is
+        set, None is returned, and the sink is told later (or has been told, if the coroutine was
         cancelled at once).
         """
         cdef Shim shim = self.spare

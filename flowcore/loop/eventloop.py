@@ -50,14 +50,22 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     """A complete asyncio event loop: use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
 
     Callbacks, timers, readers and writers run on the reactor; connections made through asyncio's
-    interface (``create_server``, ``create_connection``, subprocesses, TLS) use the standard library's
-    transports on top of it. What flowcore serves natively lives on the same reactor below Python.
+    interface (``create_server``, ``create_connection``, subprocesses, TLS) use the standard
+    library's transports on top of it. What flowcore serves natively lives on the same reactor below
+    Python.
 
     A loop belongs to the thread that runs it. Others reach it by ``call_soon_threadsafe()``.
     """
 
     def __init__(self) -> None:
         super().__init__(_SelectorView(self))
+
+    def run_forever(self) -> None:
+        """Runs until ``stop()`` is called. Not while this or another loop runs (RuntimeError)."""
+        # Python 3.13.0 checks too late: its clean-up makes the running loop forget that it runs.
+        self._check_closed()
+        self._check_running()
+        super().run_forever()
 
     def close(self) -> None:
         """Closes the loop; closing it again does nothing. Not while it runs (RuntimeError)."""
@@ -91,5 +99,5 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
 
 
 def new_event_loop() -> EventLoop:
-    """A new event loop, not yet set as the current one. Fits ``asyncio.Runner(loop_factory=...)``."""
+    """A new event loop, not set as the current one. Fits ``asyncio.Runner(loop_factory=...)``."""
     return EventLoop()

@@ -3,8 +3,8 @@ from cpython.object cimport PyObject
 from flowcore.kernel.fc_reactor cimport fc_timer, fc_timers
 
 
-# A timer of the wheel that finds its handle: the timer comes first, so a pointer to one is a pointer
-# to the other.
+# A timer of the wheel that finds its handle: the timer comes first, so a pointer to one is a
+# pointer to the other.
 ctypedef struct OwnedTimer:
     fc_timer timer
     PyObject *owner

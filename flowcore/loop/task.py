@@ -24,10 +24,10 @@ def _real(name: str) -> Any:
 class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
     """The ``asyncio.Task`` of a coroutine that is stepped before it has one.
 
-    The driver sets this object as the current task and steps the coroutine. ``asyncio.Task.__init__``
-    has not run by then: most handlers end without anybody asking for the task, and the object is used
-    again for the next. The first call of any of its methods makes it real, and from then on it is a
-    task like any other.
+    The driver sets this object as the current task and steps the coroutine.
+    ``asyncio.Task.__init__`` has not run by then: most handlers end without anybody asking for the
+    task, and the object is used again for the next. The first call of any of its methods makes it
+    real, and from then on it is a task like any other.
     """
 
     __slots__ = ("_shim",)

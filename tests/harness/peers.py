@@ -159,7 +159,7 @@ class Bystander:
         self.port, self.bound_s = port, bound_s
         self.took_s: list[float] = []
         self.failure: BaseException | None = None
-        self._stop = threading.Event()
+        self._served, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
@@ -172,11 +172,14 @@ class Bystander:
                     peer.send(REQUEST)
                     assert peer.reply().body == b"hello"
                     self.took_s.append(time.monotonic() - start)
+                    self._served.set()
         except BaseException as failure:
             self.failure = failure
+        self._served.set()
 
     def __enter__(self) -> "Bystander":
         self._thread.start()
+        self._served.wait(15)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

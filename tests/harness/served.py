@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import flowcore
+import pytest
 from harness.peers import Peer
 
 HERE = Path(__file__).resolve().parent
@@ -32,6 +34,15 @@ def until(true: Callable[[], object], within_s: float, what: str) -> None:
     while not true():
         assert time.monotonic() < end, f"not within {within_s} s: {what}"
         time.sleep(0.02)
+
+
+def found(*names: str) -> str:
+    """The path of the first that is installed; skips without any."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    for name in names:
+        if hit := shutil.which(name, path=path):
+            return hit
+    pytest.skip(f"{names[0]} is not installed")
 
 
 class Process:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections.abc
 import gc
+import json
+import threading
 
 import pytest
 
@@ -36,10 +39,8 @@ def seen(run_app):
 
 
 def get(target: str = "/", *fields: str, version: str = "1.1") -> bytes:
-    lines = ["Host: test", *fields]
-    return f"GET {target} HTTP/{version}\r\n{''.join(f + chr(13) + chr(10) for f in lines)}\r\n".encode(
-        "latin-1"
-    )
+    lines = [f"GET {target} HTTP/{version}", "Host: test", *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def post(body: bytes, *fields: str) -> bytes:
@@ -78,18 +79,9 @@ def test_targets(seen, target: str, path: str, raw_path: bytes, query_string: by
 
 def test_path_bytes_that_are_no_utf8(run_app) -> None:
     app = App()
-    app.get("/{x:path}")(lambda x: "matched")
-    paths = []
-    app.get("/raw/%ff")(lambda: None)  # a pattern is literal: this is not what %FF decodes to
-
-    class Probe:
-        def __call__(self, request):
-            paths.append(request.path)
-
-    running = run_app(app)
+    app.get("/{x}")(lambda x: "matched")
     # A parameter is text, so bytes that are none match no route.
-    assert running.get("/%ff").status == 404
-    assert paths == []
+    assert run_app(app).get("/%ff").status == 404
 
 
 @pytest.mark.parametrize(
@@ -194,14 +186,7 @@ def test_cookies(seen) -> None:
     request = seen(
         get("/", "Cookie: a=1; b=x=y;c=; a=2", 'Cookie: q="quoted"; bad; d = 4 ; =e')
     )
-    assert request.cookies == {
-        "a": "1",
-        "b": "x=y",
-        "c": "",
-        "q": "quoted",
-        "d": "4",
-    } or request.cookies == {"a": "1", "b": "x=y", "c": "", "q": "quoted", "d ": " 4", "": "e"}
-    assert request.cookies["a"] == "1"
+    assert request.cookies == {"a": "1", "b": "x=y", "c": "", "q": "quoted", "d": "4"}
     assert request.cookies is request.cookies
 
 
@@ -224,9 +209,9 @@ def test_bodies_of_a_length(seen, size: int) -> None:
     "chunks", [[], [b"x"], [b"one", b"two", b"three"], [b"y" * 70_000] * 5, [b"z"] * 3000]
 )
 def test_chunked_bodies(seen, chunks: list[bytes]) -> None:
-    wire = b"".join(b"%x;ext=1\r\n%s\r\n" % (len(c), c) for c in chunks)
+    wire = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in chunks)
     raw = b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n" + wire
-    request = seen(raw.replace(b";ext=1", b"") + b"0\r\nTrailer: dropped\r\n\r\n")
+    request = seen(raw + b"0\r\nTrailer: dropped\r\n\r\n")
     assert request.body == b"".join(chunks)
     assert "trailer" not in request.headers
 
@@ -240,8 +225,6 @@ def test_text(seen) -> None:
     "value", [None, True, 1, 1.5, "é", [], {}, {"a": [1, {"b": None}]}, [1] * 10_000]
 )
 def test_json(seen, value) -> None:
-    import json
-
     assert seen(post(json.dumps(value).encode())).json() == value
 
 
@@ -377,8 +360,6 @@ def facts(request: Request) -> tuple[object, ...]:
 @pytest.mark.parametrize("suspends", [False, True])
 def test_kept_requests_stay_as_they_were(run_app, suspends: bool, pipelined: bool) -> None:
     """Objects and memory are recycled from request to request: never those of one that is kept."""
-    import asyncio
-
     app = App()
     kept: list[tuple[int, Request, object]] = []
 
@@ -410,8 +391,6 @@ def test_kept_requests_stay_as_they_were(run_app, suspends: bool, pipelined: boo
             client.send(one)
             assert client.reply().text == str(n)
     if pipelined:
-        import threading
-
         sender = threading.Thread(target=client.send, args=(raw,))
         sender.start()
         for n in range(count):

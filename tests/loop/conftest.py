@@ -15,7 +15,18 @@ import flowcore
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = flowcore.new_event_loop()
     yield loop
+    if not loop.is_closed():
+        loop.run_until_complete(settle())
     loop.close()
+
+
+async def settle() -> None:
+    """Lets the far ends of a test's connections finish, so that nothing is left unclosed."""
+    for _ in range(2):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=1)
+        await asyncio.sleep(0.001)
 
 
 @pytest.fixture

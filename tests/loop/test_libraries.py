@@ -59,15 +59,15 @@ def test_httpx_and_anyio():
     async def main():
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        async with anyio.create_task_group() as group:
+        async with listener, anyio.create_task_group() as group:
             group.start_soon(listener.serve, serve)
             async with httpx.AsyncClient(trust_env=False) as client:
                 replies = await asyncio.gather(
                     *(client.get(f"http://127.0.0.1:{port}/") for _ in range(20))
                 )
                 assert {reply.text for reply in replies} == {"hello"}
-            assert await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(anyio.sleep, 0))\
-                is None
+            back_and_forth = anyio.to_thread.run_sync(anyio.from_thread.run, anyio.sleep, 0)
+            assert await back_and_forth is None
             with pytest.raises(TimeoutError):
                 with anyio.fail_after(0.01):
                     await anyio.sleep(5)

@@ -209,13 +209,14 @@ def test_sendfile(loop, tmp_path):
 
 def test_backpressure_reaches_the_writer(loop):
     async def main():
-        stalled = asyncio.Event()
+        stalled, served = asyncio.Event(), asyncio.Event()
 
         async def handle(reader, writer):
             await stalled.wait()
             while await reader.read(1 << 20):
                 pass
             writer.close()
+            served.set()
 
         async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -226,6 +227,7 @@ def test_backpressure_reaches_the_writer(loop):
             await asyncio.wait_for(writer.drain(), 20)
             writer.close()
             await writer.wait_closed()
+            await served.wait()
 
     loop.run_until_complete(main())
 

@@ -7,7 +7,8 @@
  * there are unread bytes, so an idle stream holds no buffer. `out_bytes` passing the high mark is
  * the writer's sign to pause; on_drain says that it fell to the low mark.
  *
- * A peer that takes nothing for stall_timeout_ns while bytes wait is cut off with FC_ETIMEOUT.
+ * A peer that takes nothing for stall_timeout_ns while bytes wait is cut off with FC_ETIMEOUT, at
+ * most a quarter of that late.
  *
  * Life: fc_stream_open, callbacks, and exactly one on_closed, after which the owner's memory is
  * released by on_free at the end of the turn: until then every call is harmless. */
@@ -22,7 +23,7 @@
 #define FC_STREAM_MAX_IN_BYTES 131072       /* unread bytes at which reading pauses */
 #define FC_STREAM_HIGH_WATER_BYTES 65536
 #define FC_STREAM_LOW_WATER_BYTES 16384
-#define FC_STREAM_LINGER_BYTES 1048576      /* discarded at most while lingering */
+#define FC_STREAM_LINGER_BYTES 67108864     /* discarded at most while lingering: an upload */
 
 typedef struct fc_stream fc_stream;
 
@@ -62,6 +63,7 @@ struct fc_stream {
   uint64_t deadline_ns;  /* the owner's; 0: none */
   uint64_t stall_timeout_ns; /* how long the peer may take nothing of what waits; 0: for ever */
   uint64_t stall_ns;         /* when that is over; counts while the kernel's buffer is full */
+  int untaken;               /* bytes in that buffer when last looked at */
   uint64_t linger_ns;
   size_t lingered_bytes;
   fc_timer timer;

@@ -14,6 +14,7 @@ typedef struct fc_sys {
   int (*accept)(int fd, struct sockaddr *addr, socklen_t *len); /* non-blocking, close-on-exec */
   int (*shutdown_write)(int fd);
   int (*close)(int fd);
+  int (*untaken)(int fd); /* bytes sent that the peer's side has not taken yet */
 } fc_sys;
 
 extern const fc_sys fc_sys_posix;
