@@ -520,8 +520,8 @@ static void conn_drain(fc_stream *st) {
   }
 }
 
-/* A client that is still reading replies is not idle, and one whose input is left alone until it has
- * read them is not late: whether it reads is the stall timeout's affair. */
+/* A client that is still reading replies is not idle, and one whose input is left alone until it
+ * has read them is not late: whether it reads is the stall timeout's affair. */
 static void conn_deadline(fc_stream *st) {
   fc_http_conn *c = of(st);
   switch (c->phase) {
@@ -536,9 +536,6 @@ static void conn_deadline(fc_stream *st) {
       break;
     case BUSY:
       c->server->up->on_timeout(c->req);
-      break;
-    default:
-      fc_stream_abort(st, FC_ETIMEOUT);
   }
 }
 

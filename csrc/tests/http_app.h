@@ -5,7 +5,7 @@
  *     /now     "hello", at once            /hold    nothing, until the test replies
  *     /echo    its own body, borrowed      /pieces  a chunked reply of two pieces, at once
  *     /204 /304 /200 ...                   that status with "hello" as its body
- *     /big     FC_BIG_BYTES, borrowed      /begin   a chunked reply's head; the rest is the test's */
+ *     /big     FC_BIG_BYTES, borrowed      /begin   a chunked reply's head, the rest by the test */
 #ifndef FC_HTTP_APP_H
 #define FC_HTTP_APP_H
 
@@ -218,24 +218,28 @@ typedef struct reply {
   fc_slice head, body;
 } reply;
 
-static void client_pair(client *c, const int fd[2]) {
+static void client_pair(client *c, const int fd[2], const struct sockaddr_in *peer) {
   c->fd = fd[1];
   c->eof = c->reset = false;
   c->at = c->len = 0;
   the.closes_wanted++;
-  app_ok(fc_http_server_accept(the.server, fd[0], NULL, 0));
+  const struct sockaddr *any = (const struct sockaddr *)peer;
+  app_ok(fc_http_server_accept(the.server, fd[0], any, peer ? sizeof *peer : 0));
 }
 
 static inline void client_open(client *c) {
   int fd[2];
   unix_pair(fd);
-  client_pair(c, fd);
+  client_pair(c, fd, NULL);
 }
 
 static inline void client_open_tcp(client *c) {
   int fd[2];
+  struct sockaddr_in peer;
+  socklen_t len = sizeof peer;
   tcp_pair(fd);
-  client_pair(c, fd);
+  CHECK_INT(getpeername(fd[0], (struct sockaddr *)&peer, &len), 0);
+  client_pair(c, fd, &peer);
 }
 
 static inline void client_close(client *c) {

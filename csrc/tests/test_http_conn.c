@@ -325,7 +325,8 @@ static void test_replies_across(void) {
 /* A stream of requests with bodies of both framings, cut in two at every byte, and into bytes. */
 static void test_split_everywhere(void) {
   static const char text[] = GET("/now") POST("/echo", "10") "0123456789" CHUNKED("/echo")
-      "5\r\nabcde\r\nA;x=y\r\nfghijklmno\r\n0\r\nTrailer: t\r\n\r\n" POST("/echo", "0") GET("/pieces");
+      "5\r\nabcde\r\nA;x=y\r\nfghijklmno\r\n0\r\nTrailer: t\r\n\r\n" POST("/echo", "0")
+          GET("/pieces");
   size_t len = sizeof text - 1;
   for (size_t cut = 0; cut <= len; cut++) {
     app_open();
@@ -452,7 +453,8 @@ static void test_request_outlives_connection(void) {
   app_open();
   the.on_request = keep_it;
   client_open(&c);
-  client_says(&c, "POST /path HTTP/1.1\r\nHost: a\r\nX-Field: value\r\nContent-Length: 4\r\n\r\nbody");
+  client_says(&c, "POST /path HTTP/1.1\r\nHost: a\r\nX-Field: value\r\nContent-Length: 4\r\n\r\n"
+                  "body");
   turn(the.reactor);
   reset_close(c.fd);
   turn(the.reactor);
@@ -470,18 +472,21 @@ static void test_request_outlives_connection(void) {
   CHECK_INT(the.mem.live, 0);
 }
 
+#define ASKING \
+  "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+
 static void test_continue(void) {
   app_open();
   reply r;
   client_open(&c);
-  client_says(&c, "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  client_says(&c, ASKING);
   turn(the.reactor);
   CHECK(client_reply(&c, &r, false) && r.status == 100);
   client_expects_nothing(&c);
   client_says(&c, "body");
   turn(the.reactor);
   client_expects(&c, 200, "body");
-  client_says(&c, "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nb");
+  client_says(&c, ASKING "b");
   turn(the.reactor);
   client_expects_nothing(&c); /* it did not wait to be asked */
   client_says(&c, "ody");

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <time.h>
 
 #include "failmem.h"
 #include "fakeclock.h"
@@ -391,6 +392,14 @@ static void test_timeout(void) {
   fc_reactor_close(r);
 }
 
+static void test_system_clock(void) {
+  const fc_clock *clock = &fc_clock_system;
+  uint64_t start = clock->now_ns(clock->ctx);
+  CHECK(clock->now_ns(clock->ctx) >= start);
+  int64_t before = time(NULL), unix_s = clock->unix_s(clock->ctx);
+  CHECK(unix_s >= before - 1 && unix_s <= time(NULL));
+}
+
 /* Waits around and below a millisecond: never early. */
 static void test_waits_are_not_early(void) {
   fc_reactor *r = open_reactor(NULL);
@@ -460,6 +469,7 @@ int main(void) {
   RUN(test_order);
   RUN(test_task_taken_back);
   RUN(test_timeout);
+  RUN(test_system_clock);
   RUN(test_waits_are_not_early);
   RUN(test_signal);
   RUN(test_wake);

@@ -57,14 +57,14 @@ async def serve_until_signal(
             server.abort()
         stop.set()
 
-    def on_parent_gone() -> None:
-        loop.remove_reader(parent_fd)
+    def on_parent_gone(fd: int) -> None:
+        loop.remove_reader(fd)
         stop.set()
 
     for number in signals:
         loop.add_signal_handler(number, on_signal)
     if parent_fd is not None:
-        loop.add_reader(parent_fd, on_parent_gone)
+        loop.add_reader(parent_fd, on_parent_gone, parent_fd)
     if on_started is not None:
         on_started(server)
     try:

@@ -22,7 +22,6 @@ from flowcore.kernel.fc_http1 cimport (
     FC_HTTP1_HEAD,
     FC_HTTP1_METHOD_OTHER,
     FC_HTTP1_OPTIONS,
-    fc_http1_bodiless,
     fc_http1_response,
 )
 from flowcore.kernel.fc_http_conn cimport (
@@ -30,7 +29,6 @@ from flowcore.kernel.fc_http_conn cimport (
     fc_http_config,
     fc_http_config_default,
     fc_http_conn,
-    fc_http_end,
     fc_http_reply,
     fc_http_req,
     fc_http_server,
@@ -54,6 +52,7 @@ from flowcore.loop.driver cimport Driver
 import asyncio
 import logging
 import os
+import traceback
 from types import CoroutineType
 
 from flowcore.errors import ConnectionClosed, InvalidState
@@ -179,12 +178,21 @@ cdef void on_exhausted(fc_listener *l, int err) noexcept:
         pass
 
 
+cdef int report(str text, Request request, object error, int level=logging.ERROR) except -1:
+    """Logs a failure. A log that fails itself must not keep the client waiting."""
+    try:
+        logger.log(level, text, request, exc_info=error)
+    except Exception:
+        traceback.print_exc()
+    return 0
+
+
 cdef Response error_reply(Request request, object error):
     """What an HTTPError says, or 500 if that cannot be sent."""
     try:
         return Response(error.detail + "\n", error.status, error.headers)
     except Exception as exc:
-        logger.error("%r failed: its HTTPError cannot be sent", request, exc_info=exc)
+        report("%r failed: its HTTPError cannot be sent", request, exc)
         return Response("500 Internal Server Error\n", 500)
 
 
@@ -382,10 +390,6 @@ cdef class HttpServer(Dispatcher):
         cdef int err = fc_http_begin(request.q, &r)
         if err < 0:
             return self.fail(request, error_of(err))
-        if request.q.method == FC_HTTP1_HEAD or fc_http1_bodiless(response.status):
-            # The iterator, which may have no end, is not begun.
-            fc_http_end(request.q)
-            return self.done(request)
         return self.drive_stream(request, response.body, context)
 
     cdef int drive_stream(self, Request request, object iterator, object context) except -1:
@@ -404,7 +408,7 @@ cdef class HttpServer(Dispatcher):
         """A handler or a stream has raised."""
         cdef Response response
         if request.stage == ANSWERED:
-            logger.error("%r failed after its reply", request, exc_info=error)
+            report("%r failed after its reply", request, error)
             return 0
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             if self.core.failure is None:
@@ -415,7 +419,7 @@ cdef class HttpServer(Dispatcher):
             if not cancelled and not isinstance(
                 error, (ConnectionClosed, KeyboardInterrupt, SystemExit)
             ):
-                logger.error("the reply to %r was cut short", request, exc_info=error)
+                report("the reply to %r was cut short", request, error)
             request.stage = ANSWERED
             request._abort()
             return self.done(request)
@@ -426,10 +430,10 @@ cdef class HttpServer(Dispatcher):
         elif cancelled and request.q.conn is NULL:
             return self.done(request)
         elif cancelled:
-            logger.warning("%r was cancelled", request)
+            report("%r was cancelled", request, None, logging.WARNING)
             response = Response("503 Service Unavailable\n", 503)
         else:
-            logger.error("%r failed", request, exc_info=error)
+            report("%r failed", request, error)
             response = Response("500 Internal Server Error\n", 500)
         return self.write(request, response)
 

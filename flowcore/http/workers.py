@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Set
 from dataclasses import dataclass
 
 from flowcore.errors import InvalidArgument
@@ -106,7 +107,7 @@ class Supervisor:
                 sock.close()
 
     def _start(
-        self, number: int, lifeline: int, reserved: list[socket.socket], mask: set[signal.Signals]
+        self, number: int, lifeline: int, reserved: list[socket.socket], mask: Set[int]
     ) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -159,7 +160,7 @@ class Supervisor:
         waited: set[signal.Signals],
         lifeline: int,
         reserved: list[socket.socket],
-        mask: set[signal.Signals],
+        mask: Set[int],
     ) -> None:
         kill_at = float("inf")
         while self._workers or not self._stopping:

@@ -273,13 +273,14 @@ cdef class Driver:
         return 0
 
     cdef int end(self, Shim shim, object answer, object error) except -1:
-        """The coroutine ended in its first step: the shim serves the next one, unless somebody has
-        seen the task. Then the task is told."""
+        """The coroutine ended in its first step: the shim serves the next one, unless somebody holds
+        the task. Then the task becomes real, if it was not, and is told."""
         if not shim.live:
-            shim.coro = shim.context = shim.sink = None
             if fc_is_private(<PyObject *>shim.task):
+                shim.coro = shim.context = shim.sink = None
                 self.spare = shim
-            return 0
+                return 0
+            shim.materialise()
         shim.finish()
         shim.outcome = (answer,) if error is None else error
         step, shim.first_step = shim.first_step, None

@@ -58,6 +58,12 @@ class HandlerTask(asyncio.Task):  # type: ignore[type-arg]
             locals()[_name] = _real(_name)
     del _name
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What a program keeps on its task is that task's: it is not to be used again.
+        if name != "_shim":
+            self._shim.materialise()
+        super().__setattr__(name, value)
+
     def get_coro(self) -> Any:
         """The handler's own coroutine."""
         return self._shim.coro

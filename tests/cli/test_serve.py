@@ -5,11 +5,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from harness.peers import REQUEST, Ended
 from harness.served import Process, environment, flowcore_command, until
+
+from flowcore import __version__
+from flowcore.http import ServerConfig
 
 Serve = Callable[..., Process]
 
@@ -117,10 +121,6 @@ def test_help_teaches(here: Path) -> None:
     assert shown.returncode == 0
     assert "flowcore serve hello:app " in shown.stdout
     assert "SIGTERM" in shown.stdout
-    from dataclasses import fields
-
-    from flowcore.http import ServerConfig
-
     for field in fields(ServerConfig):
         assert f"  {field.name} " in shown.stdout
         assert str(field.default) in shown.stdout
@@ -129,9 +129,7 @@ def test_help_teaches(here: Path) -> None:
 
 
 def test_version(here: Path) -> None:
-    import flowcore as package
-
-    assert flowcore(here, "--version").stdout == f"flowcore {package.__version__}\n"
+    assert flowcore(here, "--version").stdout == f"flowcore {__version__}\n"
 
 
 REFUSED = {

@@ -8,7 +8,7 @@ from harness.served import Sut, until
 
 
 def test_full_accept_queue_is_served_when_the_server_is_free() -> None:
-    """SYNs that find the queue full are sent again by the peers' kernel, after a second and more."""
+    """SYNs that find the queue full are sent again by the peers' kernel, a second later or more."""
     with Sut(backlog=1) as server, server.unharmed():
         texts: list[str] = []
 

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import flowcore
 import pytest
+
+import flowcore
 from harness.peers import Peer
 
 HERE = Path(__file__).resolve().parent

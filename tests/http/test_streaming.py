@@ -164,7 +164,7 @@ def test_connection_close_with_a_stream(run_app) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 204, 304])
-def test_a_stream_nobody_may_see_is_closed_unasked(run_app, status: int) -> None:
+def test_a_stream_nobody_may_see_is_closed_unasked(run_app, eventually, status: int) -> None:
     app = App()
     log = []
 
@@ -187,6 +187,7 @@ def test_a_stream_nobody_may_see_is_closed_unasked(run_app, status: int) -> None
         assert reply.status == status
         assert reply.header("transfer-encoding") == ("chunked" if status == 200 else None)
     assert client.request(method, "/").status == status  # nothing came in between
+    eventually(lambda: log)
     assert log == ["closed"]
 
 
@@ -216,14 +217,14 @@ def test_the_producer_waits_for_the_client(run_app, eventually, suspends: bool) 
         before = len(made)
         time.sleep(0.1)
     # What the sockets hold, and no more than a little on top of it.
-    assert 0 < before < total * 2 // 3
+    assert 0 < before < total // 2
     got = 0
     for chunk in client._chunks():
         assert chunk == piece
         got += 1
         if got % 500 == 0:
-            # The producer is never further ahead than at first, but for what it takes to refill.
-            assert len(made) - got <= before + 100
+            # The producer is never further ahead than the sockets' buffers, which may have grown.
+            assert len(made) - got < total // 2
     assert got == total == len(made)
 
 

@@ -4,10 +4,12 @@ import json
 import random
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.served import HERE, Process, flowcore_command
 
 MIB = 1024 * 1024
 PAYLOAD = random.Random(1).randbytes(3 * MIB)
@@ -15,14 +17,15 @@ PAYLOAD = random.Random(1).randbytes(3 * MIB)
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 
 Curl = Callable[..., bytes]
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Logged = Callable[[str, int], list[str]]
 
 
 @pytest.fixture
-def curl(run: Callable[..., object]) -> Curl:
+def curl(run: Run) -> Curl:
     def call(*arguments: str, data: bytes | None = None) -> bytes:
         done = run("curl", "-sS", "--fail-with-body", "--max-time", "15", *arguments, data=data)
-        return done.stdout  # type: ignore[attr-defined,no-any-return]
+        return done.stdout
 
     return call
 
@@ -76,17 +79,17 @@ def test_chunked_upload_from_a_pipe(curl: Curl, url: str) -> None:
     assert curl("-T", "-", f"{url}/echo", data=b"") == b""
 
 
-def test_expect_100_continue(curl: Curl, url: str, payload: Path, run: Callable[..., object]) -> None:
+def test_expect_100_continue(url: str, payload: Path, run: Run) -> None:
     """The wait for it is longer than the whole transfer may take: it must have come."""
     shown = run(
         "curl", "-sSv", "--max-time", "5", "--expect100-timeout", "60",
         "-H", "Expect: 100-continue", "--data-binary", f"@{payload}", f"{url}/upload",
     )  # fmt: skip
-    assert shown.stdout == str(len(PAYLOAD)).encode()  # type: ignore[attr-defined]
-    assert b"HTTP/1.1 100 Continue" in shown.stderr  # type: ignore[attr-defined]
+    assert shown.stdout == str(len(PAYLOAD)).encode()
+    assert b"HTTP/1.1 100 Continue" in shown.stderr
 
 
-def test_refused_body_is_not_sent(url: str, tmp_path: Path, run: Callable[..., object]) -> None:
+def test_refused_body_is_not_sent(url: str, tmp_path: Path, run: Run) -> None:
     """A length beyond the limit: 413 in place of 100."""
     large = tmp_path / "large"
     with large.open("wb") as file:
@@ -96,14 +99,14 @@ def test_refused_body_is_not_sent(url: str, tmp_path: Path, run: Callable[..., o
         "-H", "Expect: 100-continue", "-w", "%{http_code} %{size_upload}",
         "--data-binary", f"@{large}", f"{url}/upload",
     )  # fmt: skip
-    assert shown.stdout == b"413 0"  # type: ignore[attr-defined]
+    assert shown.stdout == b"413 0"
 
 
 def test_several_requests_share_a_connection(
-    curl: Curl, url: str, server: object, logged: Logged
+    curl: Curl, url: str, server: Process, logged: Logged
 ) -> None:
     got = curl(url, "--next", "-sS", "-d", "two", f"{url}/echo", "--next", "-sS", f"{url}/pid")
-    assert got == b"hellotwo" + str(server.pid).encode()  # type: ignore[attr-defined]
+    assert got == b"hellotwo" + str(server.pid).encode()
     lines = logged("HTTP/1.1", 3)
     clients = {re.search(r"127\.0\.0\.1:(\d+)", line)[1] for line in lines}  # type: ignore[index]
     assert len(clients) == 1, lines
@@ -135,8 +138,6 @@ def test_upgrade_to_http2_is_declined(curl: Curl, url: str) -> None:
 
 
 def test_through_a_unix_socket(curl: Curl, tmp_path: Path) -> None:
-    from harness.served import HERE, Process, flowcore_command
-
     path = tmp_path / "s"
     with Process(flowcore_command("serve", "sut:app", "--unix", str(path)), cwd=HERE):
         assert curl("--unix-socket", str(path), "http://any/") == b"hello"

@@ -1,20 +1,26 @@
 """wrk and h2load: every request is answered, with what was asked for."""
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.served import found
 
-Run = Callable[..., object]
+Done = subprocess.CompletedProcess[bytes]
+Run = Callable[..., Done]
+
+
+def output(done: Done) -> str:
+    return done.stdout.decode()
 
 
 def test_wrk(run: Run, url: str) -> None:
-    shown = run(found("wrk"), "-t1", "-c50", "-d1s", url).stdout.decode()  # type: ignore[attr-defined]
-    requests = re.search(r"(\d+) requests in", shown)
-    assert requests and int(requests[1]) > 500, shown
-    assert "Non-2xx" not in shown
-    assert "Socket errors" not in shown
+    text = output(run(found("wrk"), "-t1", "-c50", "-d1s", url))
+    requests = re.search(r"(\d+) requests in", text)
+    assert requests and int(requests[1]) > 500, text
+    assert "Non-2xx" not in text
+    assert "Socket errors" not in text
 
 
 def test_wrk_pipelined_posts(run: Run, url: str, tmp_path: Path) -> None:
@@ -27,7 +33,7 @@ def test_wrk_pipelined_posts(run: Run, url: str, tmp_path: Path) -> None:
         "request = function() return batch end\n"
     )
     shown = run(found("wrk"), "-t1", "-c20", "-d1s", "-s", str(script), url)
-    text = shown.stdout.decode()  # type: ignore[attr-defined]
+    text = output(shown)
     requests = re.search(r"(\d+) requests in", text)
     assert requests and int(requests[1]) > 500, text
     assert "Non-2xx" not in text
@@ -36,6 +42,6 @@ def test_wrk_pipelined_posts(run: Run, url: str, tmp_path: Path) -> None:
 
 def test_h2load(run: Run, url: str) -> None:
     shown = run(found("h2load"), "--h1", "-n", "3000", "-c", "20", "-m", "4", f"{url}/big/2000")
-    text = shown.stdout.decode()  # type: ignore[attr-defined]
+    text = output(shown)
     assert "3000 succeeded, 0 failed, 0 errored, 0 timeout" in text, text
     assert "status codes: 3000 2xx" in text, text
