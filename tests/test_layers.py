@@ -18,7 +18,7 @@ LAYERS = {
     **dict.fromkeys(["http", "ws", "rpc", "mq", "redis"], 4.0),
     **dict.fromkeys(["discovery", "db", "stream", "ml", "scripting", "health", "logging"], 5.0),
     **dict.fromkeys(["metrics.export", "tracing.export"], 5.0),
-    **dict.fromkeys(["zoo", "console", "cli"], 6.0),
+    **dict.fromkeys(["zoo", "console", "cli", "__main__"], 6.0),
 }
 SIBLINGS_MAY_MEET = {5.0, 6.0}
 # Any layer may import these; they stand on each other and, for its cells, on the kernel.

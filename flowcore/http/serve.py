@@ -31,19 +31,21 @@ class Server:
         self._app = app
         self._http = http
         self._config = config
-        self._stopped: asyncio.Future[None] | None = None
+        self._stopping: asyncio.Task[bool] | None = None
+        self._stopped = asyncio.get_running_loop().create_future()
         self.addresses = [describe(sock) for sock in http.sockets]
+        names = [sock.getsockname() for sock in http.sockets]
+        self._port = int(names[0][1]) if names and isinstance(names[0], tuple) else 0
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The listening sockets."""
+        """The listening sockets; none once it shuts down."""
         return self._http.sockets
 
     @property
     def port(self) -> int:
         """The TCP port that is listened on; 0 on a Unix socket."""
-        name = self._http.sockets[0].getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
+        return self._port
 
     @property
     def connections(self) -> int:
@@ -64,7 +66,8 @@ class Server:
         """Stops accepting, finishes what is in flight, closes, and runs the shut-down hooks.
 
         Idle connections close at once, others after their reply. What is not done in time is cut
-        and its handlers are cancelled. A second call waits for the first.
+        and its handlers are cancelled. A second call waits for the first. A call that is cancelled
+        leaves the shut-down running.
 
         Args:
             timeout_s: in place of ``shutdown_timeout_s``.
@@ -72,15 +75,26 @@ class Server:
         Returns:
             Whether everything ended in time.
         """
-        if self._stopped is not None:
-            await asyncio.shield(self._stopped)
-            return True
-        self._stopped = asyncio.get_running_loop().create_future()
-        if timeout_s is None:
-            timeout_s = self._config.shutdown_timeout_s
+        if self._stopping is None:
+            self._http.stop_accepting()
+            self._http.drain()
+            if timeout_s is None:
+                timeout_s = self._config.shutdown_timeout_s
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(timeout_s))
+        return await asyncio.shield(self._stopping)
+
+    async def _stop(self, timeout_s: float) -> bool:
+        try:
+            in_time = await self._finish(timeout_s)
+            await self._app.shutdown()
+        finally:
+            if not self._stopped.done():
+                self._stopped.set_result(None)
+        return in_time
+
+    async def _finish(self, timeout_s: float) -> bool:
+        """Waits for what is in flight, then cuts it and gives its handlers time to clean up."""
         in_time = True
-        self._http.stop_accepting()
-        self._http.drain()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._http.wait_idle()
@@ -96,10 +110,6 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_GRACE_S):
                 await self._http.wait_idle()
-        try:
-            await self._app.shutdown()
-        finally:
-            self._stopped.set_result(None)
         return in_time
 
     def abort(self) -> None:
@@ -109,8 +119,7 @@ class Server:
     async def serve_forever(self) -> None:
         """Waits until the server has been shut down; cancelling it shuts down."""
         try:
-            while self._stopped is None or not self._stopped.done():
-                await asyncio.sleep(3600)
+            await asyncio.shield(self._stopped)
         finally:
             await self.shutdown()
 
@@ -159,19 +168,20 @@ async def serve(
         raise TypeError(f"give config or {', '.join(limits)}, not both")
     config = config or ServerConfig(**limits)
     http = HttpServer(app, asyncio.get_running_loop(), config, AccessLog() if access_log else None)
-    if sockets is not None:
-        listening = list(sockets)
-    elif unix is not None:
-        listening = [bind_unix(unix, backlog=config.backlog)]
-    else:
-        listening = bind_tcp(host, port, backlog=config.backlog, reuse_port=reuse_port)
+    listening: list[socket.socket] = []
     try:
+        if sockets is not None:
+            listening = list(sockets)
+        elif unix is not None:
+            listening = [bind_unix(unix, backlog=config.backlog)]
+        else:
+            listening = bind_tcp(host, port, backlog=config.backlog, reuse_port=reuse_port)
         await app.startup()
+        for sock in listening:
+            http.listen(sock)
     except BaseException:
+        http.abort()
         for sock in listening:
             sock.close()
-        http.abort()
         raise
-    for sock in listening:
-        http.listen(sock)
     return Server(app, http, config)

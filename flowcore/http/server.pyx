@@ -540,3 +540,4 @@ cdef class HttpServer(Dispatcher):
         if self.http is not NULL:
             http, self.http = self.http, NULL
             fc_http_server_close(http)
+            self.wake_if_idle()

@@ -273,8 +273,8 @@ cdef class Driver:
         return 0
 
     cdef int end(self, Shim shim, object answer, object error) except -1:
-        """The coroutine ended in its first step: the shim serves the next one, unless somebody holds
-        the task. Then the task becomes real, if it was not, and is told."""
+        """The coroutine ended in its first step: the shim serves the next one, unless somebody
+        holds the task. Then the task becomes real, if it was not, and is told."""
         if not shim.live:
             if fc_is_private(<PyObject *>shim.task):
                 shim.coro = shim.context = shim.sink = None

@@ -69,7 +69,7 @@ def bind_tcp(
                 if listen:
                     sock.listen(backlog)
             except OSError as exc:
-                raise _refused(f"{address[0]} port {address[1]}", exc) from None
+                raise _refused(" port ".join(map(str, address[:2])), exc) from None
             sock.setblocking(False)
             sockets.append(sock)
         undo.pop_all()
