@@ -132,7 +132,8 @@ static void close_after_reply(fc_http_conn *c, bool linger) {
 static void finish(fc_http_req *q) {
   fc_http_conn *c = q->conn;
   fc_http_server *s = c->server;
-  bool keep_alive = q->keep_alive;
+  /* A reply in pieces may have begun before the server was told to drain. */
+  bool keep_alive = q->keep_alive && !s->draining;
   s->served++;
   drop_req(c);
   if (!keep_alive) {

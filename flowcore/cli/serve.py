@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     access.addHandler(handler)
     from flowcore.errors import InvalidArgument
+    from flowcore.http.workers import WorkerStartError
     from flowcore.net import CannotListen
 
     # What is wrong inside the application is its own, and a traceback says where.
@@ -97,6 +98,8 @@ def _run(options: argparse.Namespace) -> int:
         return _fail(exc)
     except CannotListen as exc:
         return _fail(exc.strerror)
+    except WorkerStartError as exc:
+        return _fail(exc)
     return 0
 
 

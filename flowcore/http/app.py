@@ -38,6 +38,7 @@ class App:
     def __init__(self) -> None:
         self.router = Router()
         self._startup: list[Callable[[], Awaitable[None] | None]] = []
+        self._drain: list[Callable[[], Awaitable[None] | None]] = []
         self._shutdown: list[Callable[[], Awaitable[None] | None]] = []
 
     def route(self, path: str, methods: Iterable[str] = ("GET",)) -> Callable[[Handler], Handler]:
@@ -89,6 +90,12 @@ class App:
         self._startup.append(hook)
         return hook
 
+    def on_drain(self, hook: Hook) -> Hook:
+        """Decorates what runs when the server begins to shut down, in the order added, while what
+        is in flight goes on: the place to tell endless streams to end."""
+        self._drain.append(hook)
+        return hook
+
     def on_shutdown(self, hook: Hook) -> Hook:
         """Decorates what runs after the last connection has closed, in the reverse order."""
         self._shutdown.append(hook)
@@ -97,6 +104,11 @@ class App:
     async def startup(self) -> None:
         """Runs the start-up hooks; the server calls it."""
         for hook in self._startup:
+            await _call(hook)
+
+    async def drain(self) -> None:
+        """Runs the drain hooks; the server calls it."""
+        for hook in self._drain:
             await _call(hook)
 
     async def shutdown(self) -> None:

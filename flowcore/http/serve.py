@@ -63,7 +63,8 @@ class Server:
         return self._http.refused
 
     async def shutdown(self, timeout_s: float | None = None) -> bool:
-        """Stops accepting, finishes what is in flight, closes, and runs the shut-down hooks.
+        """Stops accepting, runs the drain hooks, finishes what is in flight, closes, and runs the
+        shut-down hooks.
 
         Idle connections close at once, others after their reply. What is not done in time is cut
         and its handlers are cancelled. A second call waits for the first. A call that is cancelled
@@ -97,6 +98,7 @@ class Server:
         in_time = True
         try:
             async with asyncio.timeout(timeout_s):
+                await self._app.drain()
                 await self._http.wait_idle()
         except TimeoutError:
             in_time = False

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Set
 from dataclasses import dataclass
 
-from flowcore.errors import InvalidArgument
+from flowcore.errors import FlowcoreError, InvalidArgument
 from flowcore.http.app import App
 from flowcore.http.config import ServerConfig
 from flowcore.http.run import announce, serve_until_signal
@@ -21,7 +21,7 @@ from flowcore.http.serve import Server
 from flowcore.loop import run
 from flowcore.net import bind_tcp, describe
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "WorkerStartError"]
 
 _logger = logging.getLogger("flowcore.http")
 
@@ -38,6 +38,10 @@ _KILL_GRACE_S = 5.0
 
 _STOP = {signal.SIGTERM, signal.SIGINT}
 _PASSED_ON = {signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP}
+
+
+class WorkerStartError(FlowcoreError):
+    """A worker ended before all had come up; what it printed says why."""
 
 
 @dataclass(slots=True)
@@ -81,9 +85,15 @@ class Supervisor:
         self._awaited = set(range(workers))
         self._ready_read = self._ready_write = -1
         self._stopping = False
+        self._start_failure = ""
 
     def run(self) -> None:
-        """Serves until told to stop. Raises OSError if the address cannot be listened on."""
+        """Serves until told to stop.
+
+        Raises:
+            OSError: the address cannot be listened on.
+            WorkerStartError: a worker ended before all had come up for the first time.
+        """
         # SO_REUSEPORT would share the address with whoever else sets it: first see that it is free.
         for sock in bind_tcp(self._host, self._port, listen=False):
             sock.close()
@@ -99,6 +109,8 @@ class Supervisor:
             for number in range(self._count):
                 self._start(number, read_end, reserved, before)
             self._watch(waited, read_end, reserved, before)
+            if self._start_failure:
+                raise WorkerStartError(self._start_failure)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for fd in (self._lifeline, read_end, self._ready_read, self._ready_write):
@@ -169,15 +181,15 @@ class Supervisor:
             self._announce_if_ready(reserved)
             number = signal.Signals(info.si_signo) if info is not None else None
             if number in _STOP:
-                self._signal_all(signal.SIGTERM)
-                self._stopping = True
-                kill_at = min(kill_at, now + self._config.shutdown_timeout_s + _KILL_GRACE_S)
+                self._stop()
             elif number in _PASSED_ON:
                 self._signal_all(number)
             self._reap(now)
+            if self._stopping:
+                kill_at = min(kill_at, now + self._config.shutdown_timeout_s + _KILL_GRACE_S)
             if now >= kill_at:
                 self._signal_all(signal.SIGKILL)
-                kill_at = float("inf")
+                kill_at = now + _KILL_GRACE_S
             due = [worker for when, worker in self._restarts if when <= now]
             self._restarts = [entry for entry in self._restarts if entry[0] > now]
             for worker in due:
@@ -198,6 +210,10 @@ class Supervisor:
         if not self._awaited:
             announce([describe(sock) for sock in reserved], self._count)
 
+    def _stop(self) -> None:
+        self._signal_all(signal.SIGTERM)
+        self._stopping = True
+
     def _signal_all(self, number: signal.Signals) -> None:
         for pid in list(self._workers):
             os.kill(pid, number)
@@ -215,6 +231,11 @@ class Supervisor:
                 how = f"was killed by {signal.Signals(-code).name}"
             else:
                 how = f"exited with {code}"
+            if worker.number in self._awaited:
+                # What has never worked is not tried again: the program or its address is at fault.
+                self._start_failure = f"worker {worker.number} (pid {pid}) {how} while starting"
+                self._stop()
+                continue
             pause = self._pauses[worker.number]
             if now - worker.started >= _HEALTHY_AFTER_S:
                 pause = _FIRST_PAUSE_S

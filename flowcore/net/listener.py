@@ -76,18 +76,37 @@ def bind_tcp(
     return sockets
 
 
+class _UnixListener(socket.socket):
+    """Takes its file along when it is closed, unless that is somebody else's by then."""
+
+    _file: tuple[str, int] | None = None
+
+    def own(self, path: str) -> None:
+        self._file = path, os.stat(path).st_ino
+
+    def close(self) -> None:
+        super().close()
+        file, self._file = self._file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                if os.stat(file[0]).st_ino == file[1]:
+                    os.unlink(file[0])
+
+
 def bind_unix(path: str | os.PathLike[str], *, backlog: int = 2048) -> socket.socket:
-    """Listens on a Unix socket. One that a dead process left behind is replaced.
+    """Listens on a Unix socket. One that a dead process left behind is replaced; closing the
+    socket removes its file.
 
     Raises:
         CannotListen: something lives at the path, or is no socket, or there is no such directory.
     """
     name = os.fspath(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = _UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_left_behind(name):
             os.unlink(name)
         sock.bind(name)
+        sock.own(name)
         sock.listen(backlog)
         sock.setblocking(False)
     except OSError as exc:

@@ -3,12 +3,13 @@
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.served import Process, until
+from harness.served import Process, environment, flowcore_command, until
 
 Serve = Callable[..., Process]
 
@@ -165,3 +166,15 @@ def test_workers_hold_no_descriptors_of_their_supervisor(serve: Serve) -> None:
     again = [len(os.listdir(f"/proc/{pid}/fd")) for pid in workers_of(server)]
     assert again == counts
     assert len(set(counts)) == 1
+
+
+def test_a_worker_that_never_starts_ends_the_command(here: Path) -> None:
+    (here / "crash-at-start").touch()
+    command = flowcore_command("serve", "shop:app", "--port", "0", "--workers", "2")
+    ended = subprocess.run(
+        command, cwd=here, env=environment(), capture_output=True, text=True, timeout=10
+    )
+    assert ended.returncode == 1
+    assert re.search(r"worker \d \(pid \d+\) exited with 7 while starting", ended.stderr)
+    assert "starting another" not in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+import flowcore
 from flowcore.errors import FlowcoreError, InvalidArgument
-from flowcore.http import App, HTTPError
+from flowcore.http import App, HTTPError, serve
 
 
 def test_decorators_return_the_handler() -> None:
@@ -104,7 +105,8 @@ def test_http_error_becomes_the_reply(run_app, caplog, kind: str, suspends: bool
 
     def fail(request) -> None:
         headers = {"X-Why": "because", "Content-Type": "text/x-error"} if request.query else None
-        raise HTTPError(int(request.headers["x-status"]), request.headers["x-detail"], headers=headers)
+        status, detail = request.headers["x-status"], request.headers["x-detail"]
+        raise HTTPError(int(status), detail, headers=headers)
 
     async def fail_later(request) -> None:
         if suspends:
@@ -151,3 +153,33 @@ def test_http_error_that_cannot_be_sent_is_500(run_app, caplog, error, suspends:
     assert reply.header("injected") is None
     assert [record.name for record in caplog.records] == ["flowcore.http"]
     assert client.get("/fine").text == "fine"
+
+
+def test_drain_hooks_let_endless_streams_end() -> None:
+    app = App()
+    ended: list[str] = []
+
+    async def main() -> bool:
+        stop = asyncio.Event()
+        app.on_drain(stop.set)
+        app.on_drain(lambda: ended.append("drain"))
+        app.on_shutdown(lambda: ended.append("shutdown"))
+
+        @app.get("/")
+        async def endless():
+            while not stop.is_set():
+                yield "tick\n"
+                await asyncio.sleep(0.01)
+            yield "end\n"
+
+        server = await serve(app, port=0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"tick\n")
+        in_time = await server.shutdown(5)
+        assert (await reader.read()).endswith(b"end\n\r\n0\r\n\r\n")
+        writer.close()
+        return in_time
+
+    assert flowcore.run(main())
+    assert ended == ["drain", "shutdown"]

@@ -212,7 +212,7 @@ def test_a_task_tells_about_itself(run_app, when: str) -> None:
 
 @both
 @pytest.mark.parametrize("outcome", ["returns", "raises", "cancelled"])
-def test_done_callbacks_and_awaiting_the_task_of_a_request(run_app, eventually, caplog, when, outcome):
+def test_done_callbacks_and_awaiting_a_requests_task(run_app, eventually, when, outcome) -> None:
     app = App()
     called, awaited = [], []
 
@@ -878,7 +878,9 @@ def test_a_token_may_be_reset_after_an_await(run_app) -> None:
 
 @both
 @pytest.mark.parametrize("how", ["close", "reset", "half-close"])
-def test_a_handler_is_cancelled_when_its_client_goes(run_app, eventually, caplog, how, when) -> None:
+def test_a_handler_is_cancelled_when_its_client_goes(
+    run_app, eventually, caplog, how: str, when: str
+) -> None:
     app = App()
     log = []
 
@@ -1039,7 +1041,8 @@ def test_an_exception_is_logged_once_and_never_shown(run_app, caplog, kind, look
 
 @pytest.mark.parametrize("kind", ["sync", EAGER, SUSPENDED])
 @pytest.mark.parametrize(
-    "error", [StopIteration(5), StopAsyncIteration(), GeneratorExit(), TimeoutError(), OSError(5, "x")]
+    "error",
+    [StopIteration(5), StopAsyncIteration(), GeneratorExit(), TimeoutError(), OSError(5, "x")],
 )
 def test_awkward_exceptions(run_app, caplog, error, kind: str) -> None:
     app = App()
@@ -1161,3 +1164,127 @@ def test_all_tasks_never_shows_a_task_that_is_not_real(run_app) -> None:
     for _ in range(3):
         assert client.get("/").status == 204
     assert len(seen) == 3
+
+
+# ---- twenty thousand requests of a kind ----------------------------------------------------------
+
+
+def memory_kib() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4
+
+
+KINDS = ["sync", "eager", "suspended", "looked at", "raised", "raised later", "stream", "circle"]
+LEAVING = ["cancelled", "stream cut"]
+
+
+@pytest.fixture
+def leaky_app() -> App:
+    """Whatever can be left behind: tasks, contexts, exceptions, iterators, requests."""
+    app = App()
+
+    @app.get("/sync")
+    def sync(request):
+        return {"path": request.path}
+
+    @app.get("/eager")
+    async def eager(request):
+        return request.headers["host"]
+
+    @app.get("/suspended")
+    async def suspended(request):
+        await asyncio.sleep(0)
+        return request.target
+
+    @app.get("/looked at")
+    async def looked_at(request):
+        async with asyncio.timeout(10):
+            return asyncio.current_task().get_name()
+
+    @app.get("/raised")
+    async def raised(request):
+        raise HTTPError(418)
+
+    @app.get("/raised later")
+    async def raised_later(request):
+        await asyncio.sleep(0)
+        raise HTTPError(418)
+
+    @app.get("/stream")
+    async def stream(request):
+        yield b"a"
+        await asyncio.sleep(0)
+        yield b"b"
+
+    @app.get("/circle")
+    async def circle(request):
+        request.state["request"] = request
+        colour.set(request.query.get("x", "blue"))
+        return request.cookies
+
+    @app.get("/cancelled")
+    async def cancelled(request):
+        await asyncio.sleep(60)
+
+    @app.get("/stream cut")
+    async def stream_cut(request):
+        yield b"a"
+        await asyncio.sleep(60)
+
+    return app
+
+
+def settled(running) -> tuple[int, int]:
+    running.call(lambda: None)
+    gc.collect()
+    gc.collect()
+    return len(gc.get_objects()), memory_kib()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_leave_nothing_behind(run_app, leaky_app: App, kind: str) -> None:
+    running = run_app(leaky_app)
+    client = running.connect()
+    raw = f"GET /{kind.replace(' ', '%20')} HTTP/1.1\r\nHost: t\r\n\r\n".encode() * 50
+
+    def ask(count: int) -> None:
+        for _ in range(count // 50):
+            client.send(raw)
+            for _ in range(50):
+                client.reply()
+
+    ask(2000)
+    objects, kib = settled(running)
+    ask(20_000)
+    objects_after, kib_after = settled(running)
+    assert running.server.served == 22_000
+    assert objects_after - objects < 200
+    assert kib_after - kib < 2000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LEAVING)
+def test_clients_that_leave_leave_nothing_behind(run_app, leaky_app: App, eventually, kind) -> None:
+    running = run_app(leaky_app)
+    target = "/" + kind.replace(" ", "%20")
+
+    def leave(count: int) -> None:
+        for _ in range(count // 50):
+            clients = [running.connect() for _ in range(50)]
+            for client in clients:
+                client.ask("GET", target)
+            for client in clients:
+                if kind == "stream cut":
+                    client.head()
+                client.reset()
+            running._clients.clear()
+        eventually(lambda: running.server.connections == 0)
+
+    leave(1000)
+    objects, kib = settled(running)
+    leave(20_000)
+    objects_after, kib_after = settled(running)
+    assert objects_after - objects < 200
+    assert kib_after - kib < 3000
+    assert running.call(lambda: len(asyncio.all_tasks())) <= 2

@@ -51,10 +51,10 @@ RETURNED = [
     (lambda: Bytes(b"sub"), 200, BINARY, b"sub"),
     (lambda: bytearray(b"array"), 200, BINARY, b"array"),
     (lambda: memoryview(b"view")[1:], 200, BINARY, b"iew"),
-    (lambda: {}, 200, JSON, b"{}"),
+    (dict, 200, JSON, b"{}"),
     (lambda: {"a": [1, None, "é"]}, 200, JSON, '{"a":[1,null,"é"]}'.encode()),
     (lambda: Dict(a=1), 200, JSON, b'{"a":1}'),
-    (lambda: [], 200, JSON, b"[]"),
+    (list, 200, JSON, b"[]"),
     (lambda: [1, {"b": 2}], 200, JSON, b'[1,{"b":2}]'),
     (lambda: {"p": Point(1, 2)}, 200, JSON, b'{"p":{"x":1,"y":2}}'),
     (lambda: {"n": numpy.arange(3)}, 200, JSON, b'{"n":[0,1,2]}'),
@@ -203,7 +203,7 @@ def test_headers_may_be_given_in_every_way(run_app) -> None:
     assert reply.header("x-empty") == ""
 
 
-BAD_NAMES = ["", "a b", "a:b", "a\r", "a\nb", "a\0b", "é", "a\x7f", "(a)", 'a"', "a\tb", "\N{SNOWMAN}"]
+BAD_NAMES = ["", "a b", "a:b", "a\r", "a\nb", "a\0b", "é", "a\x7f", "(a)", 'a"', "a\tb", "\u2603"]
 BAD_VALUES = ["a\r\nb", "a\rb", "a\nb", "a\0b", "\x01", "a\x7f", "\N{SNOWMAN}", "\r\n", "\n"]
 
 
@@ -285,7 +285,7 @@ def test_arguments_by_position_and_name(make) -> None:
         make("b", status=201, headers={"X": "1"}, content_type="text/css"),
         make(content_type="text/css", headers={"X": "1"}, status=201, body="b"),
         make("b", 201, content_type="text/css", headers={"X": "1"}),
-        make(**{"".join("body"): "b", "".join(["sta", "tus"]): 201}, headers={"X": "1"}, content_type="text/css"),
+        make(**{"".join(["sta", "tus"]): 201}, body="b", headers={"X": "1"}, content_type="text/css"),
     ):
         assert (response.body, response.status) == (b"b", 201)
         assert (response.headers, response.content_type) == ([("X", "1")], "text/css")

@@ -8,19 +8,17 @@ import gc
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 
 import pytest
 
 import flowcore
 from flowcore.errors import InvalidArgument, InvalidState
-from flowcore.http import App, Server, ServerConfig, serve
+from flowcore.http import App, ServerConfig, serve
 
 
 def refuses(address) -> bool:
@@ -263,13 +261,10 @@ def test_a_shut_down_hook_that_fails() -> None:
         with pytest.raises(ValueError, match="no end"):
             await server.shutdown()
         assert refuses(("127.0.0.1", server.port))
-        await asyncio.wait_for(server.serve_forever_is_over(), 5)
+        with pytest.raises(ValueError, match="no end"):
+            await asyncio.wait_for(server.serve_forever(), 5)
 
-    Server.serve_forever_is_over = lambda self: asyncio.shield(self._stopped)
-    try:
-        flowcore.run(main())
-    finally:
-        del Server.serve_forever_is_over
+    flowcore.run(main())
 
 
 # ---- stopping ------------------------------------------------------------------------------------
@@ -562,7 +557,7 @@ def test_the_access_log(run_app, caplog, eventually) -> None:
 
     running = run_app(app, access_log=True)
     client = running.connect()
-    who = "127.0.0.1:%d" % client.sock.getsockname()[1]
+    who = f"127.0.0.1:{client.sock.getsockname()[1]}"
     client.get("/?q=1")
     client.request("HEAD", "/")
     client.get("/none")
@@ -571,10 +566,10 @@ def test_the_access_log(run_app, caplog, eventually) -> None:
     client.get("/stream")
     client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
     client.reply()
-    client.send(b"bad\r\n\r\n")
+    client.send(b"GET / HTTP/1.1\n")
     client.rest()
     other = running.connect()
-    there = "127.0.0.1:%d" % other.sock.getsockname()[1]
+    there = f"127.0.0.1:{other.sock.getsockname()[1]}"
     other.ask("GET", "/gone")
     eventually(lambda: running.server.connections == 2)
     running.call(lambda: None)
@@ -593,9 +588,7 @@ def test_the_access_log(run_app, caplog, eventually) -> None:
         f'{who} "GET /nope HTTP/1.1" 404 14 TIME',
         f'{who} "GET /stream HTTP/1.1" 200 5 TIME',
         f'{who} "GET / HTTP/1.0" 200 10 TIME',
-        f'{who} "-" 400 the request method is not a token'
-        if "token" in lines()[7]
-        else f'{who} "-" 400 the request target is malformed',
+        f'{who} "-" 400 a line does not end in CR LF',
         f'{there} "GET /gone HTTP/1.1" - 0 TIME',
     ]
 
@@ -777,15 +770,17 @@ def test_keyboard_interrupt_and_system_exit_stop_the_loop(kind: str, error: str)
 
 def test_signals_shut_down_in_good_order_and_the_second_cuts_short() -> None:
     script = """
+    out = []
+
     @app.get("/slow")
     async def slow():
-        print("in flight", flush=True)
+        out.append("in flight")
         await asyncio.sleep(0.4)
         return "done"
 
     @app.on_shutdown
     def hook():
-        print("hook", flush=True)
+        out.append("hook")
 
     def client(port, target):
         sock = socket.create_connection(("127.0.0.1", port))
@@ -801,7 +796,7 @@ def test_signals_shut_down_in_good_order_and_the_second_cuts_short() -> None:
                 data += more
         except ConnectionResetError:
             pass
-        print(data.endswith(b"done"), flush=True)
+        out.append(data.endswith(b"done"))
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -809,18 +804,19 @@ def test_signals_shut_down_in_good_order_and_the_second_cuts_short() -> None:
         global thread
         thread = threading.Thread(target=client, args=(port, TARGET))
         thread.start()
-    app.on_startup(lambda: asyncio.get_running_loop().call_later(0.1, begin))
+    @app.on_startup
+    def start():
+        asyncio.get_running_loop().call_later(0.1, begin)
     start = time.monotonic()
     app.run(port=port)
     thread.join()
-    print("returned", time.monotonic() - start < 5)
+    print(sorted(map(str, out)), time.monotonic() - start < 5)
     """
     done = run_script(script.replace("TARGET", 'b"/slow"'))
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n")) == sorted(["in flight", "True", "hook", "returned True", ""])
+    expected = "['True', 'hook', 'in flight'] True\n"
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
     done = run_script(script.replace("TARGET", 'b"/wait"'))
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n")) == sorted(["False", "hook", "returned True", ""])
+    assert (done.returncode, done.stdout) == (0, "['False', 'hook'] True\n"), done.stderr
 
 
 def test_a_server_in_each_of_several_threads() -> None:
@@ -834,7 +830,7 @@ def test_a_server_in_each_of_several_threads() -> None:
             async with await serve(own, port=0) as server:
                 for n in range(50):
                     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-                    writer.write(GET % b"/%d" % n if False else b"GET /%d HTTP/1.0\\r\\n\\r\\n" % n)
+                    writer.write(b"GET /%d HTTP/1.0\\r\\n\\r\\n" % n)
                     results.append((await reader.read()).endswith(b"\\r\\n\\r\\n%d" % n))
                     writer.close()
         flowcore.run(main())

@@ -153,7 +153,8 @@ def test_unix_socket(keep: ExitStack, tmp_path: Path) -> None:
 
 def test_unix_socket_left_behind_is_replaced(keep: ExitStack, tmp_path: Path) -> None:
     path = tmp_path / "s"
-    bind_unix(path).close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(path))
     assert path.exists()
     keep.enter_context(bind_unix(path))
     assert connects(socket.AF_UNIX, str(path))
@@ -194,3 +195,15 @@ def test_unix_path_without_directory_or_too_long(tmp_path: Path) -> None:
 def test_describe_takes_a_scheme(keep: ExitStack) -> None:
     (sock,) = (keep.enter_context(s) for s in bind_tcp("127.0.0.1", 0))
     assert describe(sock, "https") == f"https://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def test_unix_socket_takes_its_file_along(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = bind_unix(path)
+    path.unlink()
+    second = bind_unix(path)
+    first.close()
+    assert path.exists(), "the file was another's by then"
+    second.close()
+    second.close()
+    assert not path.exists()

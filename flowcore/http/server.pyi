@@ -1,0 +1,36 @@
+import socket
+from asyncio import AbstractEventLoop
+from typing import final
+
+from flowcore.http.access import AccessLog
+from flowcore.http.app import App
+from flowcore.http.config import ServerConfig
+from flowcore.http.request import Dispatcher
+
+@final
+class Port:
+    @property
+    def sock(self) -> socket.socket: ...
+
+@final
+class HttpServer(Dispatcher):
+    def __init__(
+        self,
+        app: App,
+        loop: AbstractEventLoop,
+        config: ServerConfig,
+        access_log: AccessLog | None = None,
+    ) -> None: ...
+    def listen(self, sock: socket.socket) -> None: ...
+    @property
+    def sockets(self) -> list[socket.socket]: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def served(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    def stop_accepting(self) -> None: ...
+    def drain(self) -> None: ...
+    async def wait_idle(self) -> None: ...
+    def abort(self) -> None: ...
