@@ -18,6 +18,7 @@ from flowcore.http import App, Response
 TEXT = "text/plain; charset=utf-8"
 BINARY = "application/octet-stream"
 JSON = "application/json"
+CSS = "text/css"
 
 
 class Str(str):
@@ -285,7 +286,7 @@ def test_arguments_by_position_and_name(make) -> None:
         make("b", status=201, headers={"X": "1"}, content_type="text/css"),
         make(content_type="text/css", headers={"X": "1"}, status=201, body="b"),
         make("b", 201, content_type="text/css", headers={"X": "1"}),
-        make(**{"".join(["sta", "tus"]): 201}, body="b", headers={"X": "1"}, content_type="text/css"),
+        make(**{"".join(["sta", "tus"]): 201}, headers={"X": "1"}, body="b", content_type=CSS),
     ):
         assert (response.body, response.status) == (b"b", 201)
         assert (response.headers, response.content_type) == ([("X", "1")], "text/css")
