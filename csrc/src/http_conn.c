@@ -597,6 +597,11 @@ int fc_http_server_accept(fc_http_server *s, int fd, const struct sockaddr *peer
     return err;
   }
   c->stream.stall_timeout_ns = s->config.send_timeout_ns;
+  /* A head must come in whole before its limits can refuse it. */
+  uint64_t head = (uint64_t)s->config.limits.max_request_line_bytes +
+                  s->config.limits.max_header_bytes + FC_STREAM_READ_BYTES;
+  if (head > c->stream.max_in_bytes)
+    c->stream.max_in_bytes = head < UINT32_MAX / 4 ? (uint32_t)head : UINT32_MAX / 4;
   fc_list_push(&s->conns, &c->link);
   s->conn_count++;
   deadline(c, s->config.idle_timeout_ns);

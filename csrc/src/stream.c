@@ -45,6 +45,7 @@ int fc_stream_open(fc_stream *s, fc_reactor *r, int fd, const fc_stream_ops *ops
   s->flags = 0;
   s->high_water_bytes = FC_STREAM_HIGH_WATER_BYTES;
   s->low_water_bytes = FC_STREAM_LOW_WATER_BYTES;
+  s->max_in_bytes = FC_STREAM_MAX_IN_BYTES;
   s->out_first = s->out_last = NULL;
   s->out_bytes = s->lingered_bytes = 0;
   s->sent_bytes = s->deadline_ns = 0;
@@ -75,7 +76,7 @@ static void drop_in(fc_stream *s) {
 void fc_stream_trim(fc_stream *s) {
   if (unread_bytes(s) == 0) drop_in(s);
   if (!can_write(s)) return;
-  if (unread_bytes(s) >= FC_STREAM_MAX_IN_BYTES) s->flags |= FULL_IN;
+  if (unread_bytes(s) >= s->max_in_bytes) s->flags |= FULL_IN;
   else s->flags &= (uint16_t)~FULL_IN;
   watch(s);
 }

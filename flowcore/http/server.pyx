@@ -53,6 +53,7 @@ import asyncio
 import logging
 import os
 import traceback
+from collections.abc import Coroutine
 from types import CoroutineType
 
 from flowcore.errors import ConnectionClosed, InvalidState
@@ -178,6 +179,15 @@ cdef void on_exhausted(fc_listener *l, int err) noexcept:
         pass
 
 
+cdef bint is_coroutine(object result) except -1:
+    """Whether it is to be driven; compiled coroutines have types of their own."""
+    if isinstance(result, CoroutineType):
+        return True
+    if type(result) is Response or result is None or isinstance(result, (str, bytes, dict, list)):
+        return False
+    return isinstance(result, Coroutine)
+
+
 cdef int report(str text, Request request, object error, int level=logging.ERROR) except -1:
     """Logs a failure. A log that fails itself must not keep the client waiting."""
     try:
@@ -301,7 +311,7 @@ cdef class HttpServer(Dispatcher):
             result = endpoint.call(request, match)
         finally:
             PyContext_Exit(context)
-        if isinstance(result, CoroutineType):
+        if is_coroutine(result):
             return self.drive(request, result, context)
         return self.settle(request, result, context)
 

@@ -68,6 +68,19 @@ def test_max_header_bytes(run_app, app: App, over: int) -> None:
         assert client.reply().status == 200
 
 
+@pytest.mark.parametrize("over", [0, 1])
+def test_max_header_bytes_may_pass_what_is_read_ahead(run_app, app: App, over: int) -> None:
+    limit = 1 << 20
+    client = run_app(app, max_header_bytes=limit).connect()
+    first = b"Host: t\r\n"
+    field = b"X: " + b"y" * (limit - len(first) - 5 + over) + b"\r\n"
+    client.send(b"GET /x HTTP/1.1\r\n" + first + field + b"\r\n")
+    if over:
+        refusal(client, 431)
+    else:
+        assert client.reply().status == 200
+
+
 def test_max_header_bytes_counts_trailers(run_app, app: App) -> None:
     running = run_app(app, max_header_bytes=200)
     start = b"POST /x HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import uuid
+from collections.abc import Coroutine
 
 import pytest
 
@@ -489,6 +491,39 @@ def test_a_sync_wrapper_may_answer_for_the_coroutine_function_it_wraps(run_app) 
     client = run_app(app).connect()
     assert client.get("/friend").text == "async GET friend"
     assert client.get("/foe").status == 403
+
+
+class Compiled(Coroutine):
+    """A coroutine that is not CPython's own, as compilers make them."""
+
+    def __init__(self, coro):
+        self.coro = coro
+
+    def send(self, value):
+        return self.coro.send(value)
+
+    def throw(self, *error):
+        return self.coro.throw(*error)
+
+    def close(self):
+        self.coro.close()
+
+    def __await__(self):
+        return self.coro.__await__()
+
+
+def test_coroutines_of_other_types_are_driven(run_app) -> None:
+    app = App()
+
+    async def later(name):
+        await asyncio.sleep(0.001)
+        return f"{asyncio.current_task() in asyncio.all_tasks()} {name}"
+
+    app.get("/now/{name}")(lambda request, name: Compiled(asynchronous(request, name)))
+    app.get("/later/{name}")(lambda name: Compiled(later(name)))
+    client = run_app(app).connect()
+    assert client.get("/now/you").text == "async GET you"
+    assert client.get("/later/you").text == "True you"
 
 
 def test_typed_parameters_arrive_converted(run_app) -> None:

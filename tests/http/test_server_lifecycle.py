@@ -26,6 +26,9 @@ def refuses(address) -> bool:
         socket.create_connection(address, 1).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # It was in the accept queue when the socket was closed; the next one is refused.
+        return False
     return False
 
 

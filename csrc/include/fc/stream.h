@@ -20,7 +20,7 @@
 
 #define FC_STREAM_READ_BYTES 16384          /* the block a read starts with */
 #define FC_STREAM_READ_BUDGET_BYTES 262144  /* read in one turn before others have theirs */
-#define FC_STREAM_MAX_IN_BYTES 131072       /* unread bytes at which reading pauses */
+#define FC_STREAM_MAX_IN_BYTES 131072       /* the default of max_in_bytes */
 #define FC_STREAM_HIGH_WATER_BYTES 65536
 #define FC_STREAM_LOW_WATER_BYTES 16384
 #define FC_STREAM_LINGER_BYTES 67108864     /* discarded at most while lingering: an upload */
@@ -57,6 +57,7 @@ struct fc_stream {
   uint32_t in_at; /* first unread byte */
   uint16_t flags;
   uint32_t high_water_bytes, low_water_bytes;
+  uint32_t max_in_bytes; /* unread bytes at which reading pauses: more than a message's head */
   fc_out *out_first, *out_last;
   size_t out_bytes;
   uint64_t sent_bytes;   /* ever */
