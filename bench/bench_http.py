@@ -113,7 +113,7 @@ def median(slices: list[Slice], figure: str) -> float:
 def ratio(result: Rounds, name: str, base: str, figure: str) -> float:
     """The median of the rounds' ratios."""
     value = FIGURES[figure]
-    pairs = zip(result[name], result[base])
+    pairs = zip(result[name], result[base], strict=True)
     return statistics.median(value(a) / value(b) if value(b) else float("nan") for a, b in pairs)
 
 
@@ -197,7 +197,7 @@ def sleep0(servers: list[Server], options: argparse.Namespace, out: Callable[[st
                 progress.show(f"{row.name}, {server.name}")
                 cpu[row.name] = drive(server, row, 64, options.duration).cpu_us
             costs.append((cpu["plain"], cpu["sleep0"], cpu["sleep0"] - cpu["plain"]))
-        plain, suspended, cost = (statistics.median(c) for c in zip(*costs))
+        plain, suspended, cost = (statistics.median(c) for c in zip(*costs, strict=True))
         lines.append([server.name, f"{plain:.2f}", f"{suspended:.2f}", f"{cost:.2f}"])
         if server.name == "flowcore":
             met = cost <= SLEEP0_LIMIT_US

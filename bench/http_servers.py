@@ -1,5 +1,6 @@
 """The servers that the HTTP benchmark compares: how each is started, checked for and stopped."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -51,10 +52,8 @@ class Server:
 
 def _signal(process: subprocess.Popen, number: int) -> None:
     """To the process's own group, so that workers get it too."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _free_port() -> int:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness.served import Process, environment
 
 from flowcore.http import ServerConfig
-from harness.served import Process, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(

@@ -8,7 +8,7 @@ def render(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [c.rjust(w) for c, w in zip(cells, widths)]
+        padded = [c.rjust(w) for c, w in zip(cells, widths, strict=True)]
         padded[0] = cells[0].ljust(widths[0])
         return "| " + " | ".join(padded) + " |"
 

@@ -2,8 +2,9 @@
 
 import asyncio
 
-import flowcore
 from turn_batch import TurnBatch
+
+import flowcore
 
 
 async def main() -> None:

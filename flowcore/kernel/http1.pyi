@@ -4,6 +4,7 @@ __all__ = ["ParsedRequest", "RequestParser"]
 
 @final
 class ParsedRequest:
+    def __init__(self, *args: object) -> None: ...
     @property
     def method(self) -> bytes: ...
     @property
@@ -23,13 +24,13 @@ class ParsedRequest:
 
 @final
 class RequestParser:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         max_request_line_bytes: int = 8192,
         max_header_bytes: int = 32768,
         max_headers: int = 100,
         max_body_bytes: int = 16777216,
         max_chunk_extension_bytes: int = 4096,
-    ) -> None: ...
+    ) -> RequestParser: ...
     def feed(self, data: bytes | bytearray | memoryview) -> list[ParsedRequest]: ...

@@ -2,6 +2,8 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, TypeVarTuple, final
 
+from typing_extensions import disjoint_base
+
 from flowcore.loop.handles import Handle, TimerHandle
 
 _Ts = TypeVarTuple("_Ts")
@@ -9,6 +11,7 @@ _Ts = TypeVarTuple("_Ts")
 @final
 class Watcher: ...
 
+@disjoint_base
 class LoopCore:
     _closed: bool
     _stopping: bool
@@ -17,7 +20,6 @@ class LoopCore:
     def _turning(self) -> int: ...
     @property
     def _guests(self) -> set[Any]: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
     def time(self) -> float: ...
     def stop(self) -> None: ...
     def call_soon(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import selectors
 import sys
+from asyncio import format_helpers
+from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
+from asyncio.log import logger
 from collections.abc import Mapping
 from typing import Any
-
-from asyncio import format_helpers
-from asyncio.base_events import _format_handle
-from asyncio.log import logger
 
 from flowcore.loop.core import LoopCore
 
@@ -43,10 +42,10 @@ class _SelectorView(selectors.BaseSelector):
     def _not_here(self, *_: object) -> Any:
         raise NotImplementedError("use the loop's add_reader() and add_writer()")
 
-    register = unregister = select = _not_here
+    register = unregister = select = _not_here  # type: ignore[assignment]
 
 
-class EventLoop(LoopCore, asyncio.SelectorEventLoop):
+class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """A complete asyncio event loop: use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
 
     Callbacks, timers, readers and writers run on the reactor; connections made through asyncio's
@@ -63,8 +62,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):
     def run_forever(self) -> None:
         """Runs until ``stop()`` is called. Not while this or another loop runs (RuntimeError)."""
         # Python 3.13.0 checks too late: its clean-up makes the running loop forget that it runs.
-        self._check_closed()
-        self._check_running()
+        self._check_closed()  # type: ignore[attr-defined]
+        self._check_running()  # type: ignore[attr-defined]
         super().run_forever()
 
     def close(self) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from harness.served import Process, environment
 
 CURL = shutil.which("curl")

@@ -68,9 +68,8 @@ def test_httpx_and_anyio():
                 assert {reply.text for reply in replies} == {"hello"}
             back_and_forth = anyio.to_thread.run_sync(anyio.from_thread.run, anyio.sleep, 0)
             assert await back_and_forth is None
-            with pytest.raises(TimeoutError):
-                with anyio.fail_after(0.01):
-                    await anyio.sleep(5)
+            with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+                await anyio.sleep(5)
             group.cancel_scope.cancel()
 
     flowcore.run(main())
