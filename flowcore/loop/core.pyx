@@ -292,6 +292,9 @@ cdef class LoopCore:
             with nogil:
                 err = fc_reactor_wait(r, timeout)
             self.sleeping = False
+            # What a signal's handler raises is the program's, not that of the callback it would
+            # otherwise first be noticed in.
+            PyErr_CheckSignals()
         else:
             err = fc_reactor_wait(r, 0)
         if err < 0:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import signal
+import socket
 import sys
+import threading
 from asyncio import format_helpers
 from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
 from asyncio.log import logger
@@ -56,6 +59,10 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     A loop belongs to the thread that runs it. Others reach it by ``call_soon_threadsafe()``.
     """
 
+    # The standard library's: the self-pipe's writing end, and the handlers by signal.
+    _csock: socket.socket
+    _signal_handlers: dict[int, Any]
+
     def __init__(self) -> None:
         super().__init__(_SelectorView(self))
 
@@ -64,7 +71,19 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         # Python 3.13.0 checks too late: its clean-up makes the running loop forget that it runs.
         self._check_closed()  # type: ignore[attr-defined]
         self._check_running()  # type: ignore[attr-defined]
-        super().run_forever()
+        if threading.current_thread() is not threading.main_thread():
+            super().run_forever()
+            return
+        # A signal that comes in the instant before the loop sleeps is looked at only after the
+        # sleep, unless it writes to the loop's self-pipe. A program's own descriptor stays.
+        before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before)
+        try:
+            super().run_forever()
+        finally:
+            if before == -1 and not self._signal_handlers:
+                signal.set_wakeup_fd(-1)
 
     def close(self) -> None:
         """Closes the loop; closing it again does nothing. Not while it runs (RuntimeError)."""
