@@ -27,7 +27,7 @@ REPORTS := build/reports/$(notdir $(VENV))
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: help build run test test-c test-tsan test-wheel check-rebuild coverage bench-http fuzz \
-  wheel lint clean ctest-plain
+  wheel lint clean ctest-plain bench-shared-queue kill-shared-queue
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -139,6 +139,14 @@ coverage: $(VENV)/.stamp-dev ## line coverage of .py/.pyx (coverage.py) and csrc
 
 bench-http: build $(VENV)/.stamp-bench ## the HTTP benchmark against its rivals
 	$(PY) bench/bench_http.py
+
+bench-shared-queue: build ## SharedQueue against other queues between processes
+	@$(PIP) faster-fifo || echo "faster-fifo cannot be installed: measuring without it"
+	$(PY) bench/bench_shared_queue.py
+
+ROUNDS ?= 1000
+kill-shared-queue: build ## kill -9 of a SharedQueue's processes at random moments, ROUNDS times
+	$(PY) tests/kernel/shared_queue_kill.py --rounds $(ROUNDS)
 
 fuzz: $(VENV)/.stamp-venv ## each fuzz target for FUZZ_SECONDS under libFuzzer (clang)
 	@command -v clang >/dev/null || { echo "make fuzz needs clang"; exit 1; }

@@ -56,6 +56,7 @@ cdef class LoopCore:
     cdef void clear_ready(self) noexcept
     cdef int grow(self) except -1
     cdef int push(self, object handle) except -1
+    cdef object pop(self)
     cdef int run_handle(self, object handle) except -1
     cdef int run_ready(self) except -1
     cdef bint is_due(self, unsigned int every) noexcept

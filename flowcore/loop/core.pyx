@@ -168,12 +168,8 @@ cdef class LoopCore:
             self.ring = NULL
 
     cdef void clear_ready(self) noexcept:
-        cdef PyObject *handle
         while self.ring_len:
-            handle = self.ring[self.ring_head]
-            self.ring_head = (self.ring_head + 1) & self.ring_mask
-            self.ring_len -= 1
-            Py_DECREF(<object>handle)
+            self.pop()
 
     cdef fc_reactor *open_reactor(self) except NULL:
         """The reactor, for a package that puts its own protocols on it."""
@@ -189,7 +185,11 @@ cdef class LoopCore:
         return 0
 
     # ---- the ready queue -----------------------------------------------------------------------
+    #
+    # Other threads push too, and what keeps them apart is the GIL. So nothing in these three may
+    # let it go: no Python call, and no line tracing either, whose tracer is one.
 
+    @cython.linetrace(False)
     cdef int grow(self) except -1:
         cdef size_t size = (self.ring_mask + 1) * 2
         cdef size_t i
@@ -204,6 +204,7 @@ cdef class LoopCore:
         self.ring_mask = size - 1
         return 0
 
+    @cython.linetrace(False)
     cdef int push(self, object handle) except -1:
         if self.ring is NULL:
             return 0
@@ -213,6 +214,16 @@ cdef class LoopCore:
         self.ring[(self.ring_head + self.ring_len) & self.ring_mask] = <PyObject *>handle
         self.ring_len += 1
         return 0
+
+    @cython.linetrace(False)
+    cdef object pop(self):
+        """The first handle; there must be one."""
+        cdef PyObject *entry = self.ring[self.ring_head]
+        cdef object handle = <object>entry
+        self.ring_head = (self.ring_head + 1) & self.ring_mask
+        self.ring_len -= 1
+        Py_DECREF(handle)
+        return handle
 
     cdef int run_handle(self, object handle) except -1:
         cdef Handle h
@@ -237,17 +248,10 @@ cdef class LoopCore:
         """Runs what is ready now; what these callbacks schedule waits for the next turn. A long
         queue is interrupted to poll, and what that finds ready waits as well."""
         cdef size_t todo = self.ring_len
-        cdef PyObject *entry
-        cdef object handle
         while todo:
             todo -= 1
-            entry = self.ring[self.ring_head]
-            self.ring_head = (self.ring_head + 1) & self.ring_mask
-            self.ring_len -= 1
-            handle = <object>entry
-            Py_DECREF(handle)
             self.ran += 1
-            self.run_handle(handle)
+            self.run_handle(self.pop())
             # A nested turn may have run some of them.
             if todo > self.ring_len:
                 todo = self.ring_len
@@ -275,9 +279,10 @@ cdef class LoopCore:
             raise failure
         return 0
 
+    @cython.linetrace(False)
     cdef int poll(self) except -1:
-        """Sends what the last turn wrote, then waits for events and takes them in. The GIL is
-        released only for a wait that may sleep: giving it up for a look at the queue would cost a
+        """Sends what the last turn wrote, then waits for events and takes them in. Between the
+        look at the queue and the mark that the loop sleeps the GIL is held; it is released only for a wait that may sleep: giving it up for a look at the queue would cost a
         busy program a switch of threads each time."""
         cdef fc_reactor *r = self.reactor
         cdef int err
