@@ -281,9 +281,11 @@ cdef class LoopCore:
 
     @cython.linetrace(False)
     cdef int poll(self) except -1:
-        """Sends what the last turn wrote, then waits for events and takes them in. Between the
-        look at the queue and the mark that the loop sleeps the GIL is held; it is released only for a wait that may sleep: giving it up for a look at the queue would cost a
-        busy program a switch of threads each time."""
+        """Sends what the last turn wrote, then waits for events and takes them in.
+
+        From the look at the queue to the mark that the loop sleeps, the GIL is held. It is released
+        only for a wait that may sleep: giving it up for a look at the kernel would cost a busy
+        program a switch of threads each time."""
         cdef fc_reactor *r = self.reactor
         cdef int err
         self.end_turn()
