@@ -1,0 +1,2 @@
+/* Blocking over futexes, where there are any. */
+#include "waiter_threads.h"
