@@ -16,6 +16,9 @@ enum { IDLE, HEAD, BODY, BUSY, OVER };
  * merely announced buys no more memory than this. */
 #define FIRST_BODY_BYTES 65536
 
+/* 205: never a body, but a length of 0 to say so (RFC 9110, 15.3.6). */
+#define RESET_CONTENT 205
+
 static void process(fc_http_conn *c);
 
 fc_http_config fc_http_config_default(void) {
@@ -157,6 +160,11 @@ static void complete_head(fc_http_req *q, fc_http1_response *r) {
   q->status = (uint16_t)r->status;
 }
 
+/* Whether no body follows the head that was written. */
+static bool no_body(const fc_http_req *q) {
+  return q->method == FC_HTTP1_HEAD || q->status == RESET_CONTENT || fc_http1_bodiless(q->status);
+}
+
 static int reply_state(const fc_http_req *q, bool started) {
   if (!q->conn || !fc_stream_is_open(&q->conn->stream)) return FC_ECLOSED;
   if (q->conn->phase != BUSY || q->started != started) return FC_ESTATE;
@@ -194,7 +202,8 @@ int fc_http_reply(fc_http_req *q, fc_http1_response *r, fc_slice body, void (*re
       r->content_length = FC_HTTP1_LENGTH_NONE;
       body.len = 0;
     }
-    if (q->method == FC_HTTP1_HEAD) body.len = 0;
+    if (r->status == RESET_CONTENT) r->content_length = 0;
+    if (no_body(q)) body.len = 0;
     q->reply_bytes = body.len;
     err = queue_reply(q, r, body, release, owner, &borrowed);
     if (err < 0) fc_stream_abort(&q->conn->stream, err);
@@ -208,7 +217,9 @@ int fc_http_begin(fc_http_req *q, fc_http1_response *r) {
   int err = reply_state(q, false);
   if (err < 0) return err;
   q->reply_length = r->content_length < 0 ? -1 : r->content_length;
-  if (r->content_length < 0) {
+  if (r->status == RESET_CONTENT) {
+    r->content_length = 0;
+  } else if (r->content_length < 0) {
     bool bodiless = fc_http1_bodiless(r->status);
     q->chunked = !bodiless && q->minor > 0;
     if (!bodiless && q->minor == 0) q->keep_alive = false;
@@ -224,10 +235,6 @@ int fc_http_begin(fc_http_req *q, fc_http1_response *r) {
   }
   fc_stream_commit(&q->conn->stream, fc_http1_write_head(dst, r));
   return 0;
-}
-
-static bool no_body(const fc_http_req *q) {
-  return q->method == FC_HTTP1_HEAD || fc_http1_bodiless(q->status);
 }
 
 int fc_http_send(fc_http_req *q, fc_slice bytes) {
@@ -362,14 +369,23 @@ static bool read_head(fc_http_conn *c) {
   return err == 0;
 }
 
-/* Appends to the request's own body block, growing it by half or more. */
+/* The most bytes that the body being read can come to. */
+static size_t most_body(const fc_http_conn *c) {
+  uint64_t most = c->parser.framing == FC_HTTP1_LENGTH ? c->parser.content_length
+                                                       : c->server->config.limits.max_body_bytes;
+  return most < SIZE_MAX ? (size_t)most : SIZE_MAX;
+}
+
+/* Appends to the request's own body block, growing it by half or more, not past what can come. */
 static int append_body(fc_http_req *q, fc_slice piece) {
   fc_buf *b = q->body_block;
   if (!b || fc_buf_room(b) < piece.len) {
     size_t have = b ? b->len : 0;
     size_t want = have + piece.len > have * 3 / 2 ? have + piece.len : have * 3 / 2;
-    fc_buf *grown =
-        fc_buf_new(q->server->reactor->pool, want > FIRST_BODY_BYTES ? want : FIRST_BODY_BYTES);
+    if (want < FIRST_BODY_BYTES) want = FIRST_BODY_BYTES;
+    size_t most = most_body(q->conn);
+    if (want > most && most >= have + piece.len) want = most;
+    fc_buf *grown = fc_buf_new(q->server->reactor->pool, want);
     if (!grown) return FC_ENOMEM;
     if (b) {
       memcpy(grown->data, b->data, have);

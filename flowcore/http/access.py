@@ -14,7 +14,8 @@ _logger = logging.getLogger("flowcore.access")
 
 
 class AccessLog:
-    """Formats and emits the lines. Control characters cannot get in: the parser refuses them."""
+    """Formats and emits the lines. What is not printable ASCII is escaped, so that no client can
+    write a line, or a terminal's command, of its own."""
 
     def answered(self, request: Request, status: int, sent_bytes: int, took_s: float) -> None:
         """A handler's reply went out, or (status 0) its client left without one."""
@@ -22,7 +23,7 @@ class AccessLog:
             '%s "%s %s HTTP/%s" %s %d %.1fms',
             _name(request.client),
             request.method,
-            request.target,
+            request.target.encode("ascii", "backslashreplace").decode("ascii"),
             request.http_version,
             status or "-",
             sent_bytes,

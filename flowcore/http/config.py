@@ -45,7 +45,8 @@ class ServerConfig:
     idle_timeout_s: float = 75.0
     """Without a request under way; then the connection is closed."""
     handler_timeout_s: float | None = None
-    """For a handler; longer: it is cancelled and 503 is sent. None: no limit."""
+    """For a handler to begin its reply; longer: it is cancelled, and 503 is sent unless it catches
+    that and answers. None: no limit."""
     send_timeout_s: float = 30.0
     """Without the client taking any of a reply that waits; then the connection is cut."""
     linger_timeout_s: float = 2.0

@@ -381,7 +381,10 @@ cdef class Request(Sink):
     @property
     def _takes_body(self):
         """Whether pieces will be sent, or dropped: to HEAD, and for a status that has no body."""
-        return self.q.method != FC_HTTP1_HEAD and not fc_http1_bodiless(self.q.status)
+        cdef int status = self.q.status
+        if self.q.method == FC_HTTP1_HEAD or status == 205:
+            return False
+        return not fc_http1_bodiless(status)
 
     def _send(self, const unsigned char[::1] chunk not None):
         """Queues a piece. True: the client is slow, and ``_wait_writable()`` is to be awaited."""

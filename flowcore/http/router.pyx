@@ -25,6 +25,7 @@ from flowcore.kernel.fc_router cimport (
 from flowcore.kernel.fc_slice cimport fc_slice, fc_slice_of
 
 import inspect
+import math
 import re
 import uuid
 
@@ -49,7 +50,10 @@ cdef object convert_one(str kind, fc_slice value):
         if kind == "int":
             return int(raw)
         if kind == "float":
-            return float(raw)
+            value_as_float = float(raw)
+            if math.isinf(value_as_float):
+                raise ValueError
+            return value_as_float
         if kind == "uuid":
             return uuid.UUID(raw.decode())
         return raw.decode("utf-8")

@@ -200,7 +200,8 @@ cdef int report(str text, Request request, object error, int level=logging.ERROR
 cdef Response error_reply(Request request, object error):
     """What an HTTPError says, or 500 if that cannot be sent."""
     try:
-        return Response(error.detail + "\n", error.status, error.headers)
+        text = error.detail if error.detail.endswith("\n") else error.detail + "\n"
+        return Response(text, error.status, error.headers)
     except Exception as exc:
         report("%r failed: its HTTPError cannot be sent", request, exc)
         return Response("500 Internal Server Error\n", 500)
@@ -272,8 +273,8 @@ cdef class HttpServer(Dispatcher):
         if request is None:
             request = Request.__new__(Request)
         self.spare = None
-        request.attach(q, self, self.app)
         try:
+            request.attach(q, self, self.app)
             self.route(request)
         except BaseException as exc:
             self.fail(request, exc)

@@ -14,8 +14,8 @@ __all__ = ["pump"]
 async def pump(request: Request, body: AsyncIterable[bytes | str]) -> None:
     """Sends each piece as it comes and waits while the client is slower than the iterator.
 
-    The iterator is closed in any case: on its end, its failure, and the client's leaving. Where no
-    body may follow it is closed without having been asked for a piece.
+    Once begun, the iterator is closed in any case: on its end, its failure, and the client's
+    leaving. Where no body may follow it is closed without having been asked for a piece.
     """
     iterator = aiter(body)
     try:

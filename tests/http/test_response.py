@@ -434,6 +434,21 @@ def test_statuses_without_a_body(run_app, status: int) -> None:
         assert reply.header("content-length") is None
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_reset_content_says_that_it_has_no_body(run_app, streamed: bool) -> None:
+    app = App()
+
+    async def pieces():
+        yield b"never sent"
+
+    app.get("/")(lambda: (pieces() if streamed else "never sent", 205))
+    client = run_app(app).connect()
+    for _ in range(3):
+        reply = client.get("/")  # a body would be taken for the next reply
+        assert (reply.status, reply.body, reply.header("content-length")) == (205, b"", "0")
+        assert reply.header("transfer-encoding") is None
+
+
 SIZES = [1, 2, 4095, 4096, 4097, 16_383, 65_536, 65_537, 1_000_003, 8 << 20]
 
 

@@ -541,6 +541,14 @@ def test_typed_parameters_arrive_converted(run_app) -> None:
     assert type(i) is int and type(f) is float and type(u) is uuid.UUID
 
 
+def test_a_float_too_large_for_one_is_no_match(run_app) -> None:
+    app = App()
+    app.get("/{v:float}")(lambda v: repr(v))
+    client = run_app(app).connect()
+    assert client.get("/1.5").text == "1.5"
+    assert client.get(f"/{'9' * 400}.0").status == 404
+
+
 def test_routes_may_be_added_while_serving(run_app) -> None:
     app = App()
     running = run_app(app)

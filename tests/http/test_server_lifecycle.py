@@ -596,6 +596,15 @@ def test_the_access_log(run_app, caplog, eventually) -> None:
     ]
 
 
+def test_the_access_log_escapes_what_a_terminal_would_obey(run_app, caplog, eventually) -> None:
+    caplog.set_level(logging.INFO, "flowcore.access")
+    client = run_app(App(), access_log=True).connect()
+    client.send(b"GET /a\x85b\x9b31m\xc3\xa9 HTTP/1.1\r\nHost: t\r\n\r\n")
+    assert client.reply().status == 404
+    eventually(lambda: caplog.records)
+    assert '"GET /a\\x85b\\x9b31m\\xc3\\xa9 HTTP/1.1" 404' in caplog.records[0].getMessage()
+
+
 def test_no_access_log_unless_asked_for(run_app, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     app = App()
