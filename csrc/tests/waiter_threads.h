@@ -15,9 +15,15 @@
 #define SIDES 3
 #define PATIENCE_NS UINT64_C(10000000000)
 
+static uint64_t monotonic_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 /* A deadline that only a lost wake-up reaches. */
 static uint64_t patience(void) {
-  return history_now() + PATIENCE_NS;
+  return monotonic_ns() + PATIENCE_NS;
 }
 
 /* ---- there and back -------------------------------------------------------------------------- */
@@ -136,7 +142,7 @@ static void insist(market *m, fc_waiter *w, bool (*try)(fc_mpmc *, uint64_t *), 
       return;
     }
     bool hurry = rng_below(random, 8) == 0;
-    int err = fc_waiter_commit(w, key, hurry ? history_now() + 20000 : patience());
+    int err = fc_waiter_commit(w, key, hurry ? monotonic_ns() + 20000 : patience());
     CHECK(err == 0 || (hurry && err == FC_ETIMEOUT));
   }
 }
