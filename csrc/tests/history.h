@@ -1,8 +1,9 @@
 /* history.h - what threads did to a queue and when, and whether a correct queue could have done so.
  *
  * Each thread keeps a log of its calls: what, with which value, the time before and after. Times
- * are read from one monotonic clock. Of two calls one comes before the other if it had ended when
- * the other began, or if one thread made both; else they overlap, and either order is allowed.
+ * are read from a clock that the threads turn. Of two calls one comes before the other if it had
+ * ended when the other began, or if one thread made both; else they overlap, and either order is
+ * allowed.
  *
  *     history_delivery()      any length: nothing lost, doubled or made up; FIFO per producer
  *     history_linearizable()  up to 16 calls: some order of them, which keeps to "comes before",
