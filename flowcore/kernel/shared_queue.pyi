@@ -1,16 +1,13 @@
-import queue
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, final
 
 from typing_extensions import Buffer
 
-from flowcore.errors import ConnectionClosed, FlowcoreError
+from flowcore.errors import ConnectionClosed
 
-__all__ = ["PeerDied", "QueueEmpty", "QueueFull", "SharedQueue"]
+__all__ = ["PeerDied", "SharedQueue"]
 
-class QueueEmpty(FlowcoreError, queue.Empty): ...
-class QueueFull(FlowcoreError, queue.Full): ...
 class PeerDied(ConnectionClosed): ...
 
 @final

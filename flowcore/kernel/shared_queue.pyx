@@ -53,21 +53,20 @@ from flowcore.kernel.fc_shmq cimport (
 )
 
 import os
-import queue
 import time
 import weakref
 from pickle import dumps, loads
 
 from flowcore.errors import (
     ConnectionClosed,
-    FlowcoreError,
     InvalidArgument,
     InvalidState,
     LimitExceeded,
     ProtocolError,
 )
+from flowcore.kernel.waiting import QueueEmpty, QueueFull
 
-__all__ = ["PeerDied", "QueueEmpty", "QueueFull", "SharedQueue"]
+__all__ = ["PeerDied", "SharedQueue"]
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -84,14 +83,6 @@ cdef enum:
     # More at once gains nothing, and malloc would return the memory after each batch and have it
     # faulted in again for the next, which costs ten times the copy.
     BATCH_BYTES = 1 << 17
-
-
-class QueueEmpty(FlowcoreError, queue.Empty):
-    """No message came in time."""
-
-
-class QueueFull(FlowcoreError, queue.Full):
-    """No room came free in time."""
 
 
 class PeerDied(ConnectionClosed):

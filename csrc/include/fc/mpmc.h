@@ -81,6 +81,12 @@ static inline fc_mpmc_cell *fc_mpmc_at(fc_mpmc *q, uint64_t position, size_t cel
   return (fc_mpmc_cell *)(void *)(q->cells + (position & q->mask) * cell_bytes);
 }
 
+/* The record `index` places behind the oldest, or NULL; while nobody else uses the queue. */
+static inline void *fc_mpmc_look(fc_mpmc *q, size_t index) {
+  uint64_t position = atomic_load_explicit(&q->head, memory_order_relaxed) + index;
+  return index < fc_mpmc_len(q) ? fc_mpmc_at(q, position, q->cell_bytes)->record : NULL;
+}
+
 /* Takes up to `want` positions from `*index` (head or tail) whose cells are all at their turn,
  * position + `due`, by one exchange. Returns how many, 0 when the first is not; `*from` is the
  * first one. A cell that was at its turn stays so until its position is taken, and a taken

@@ -89,6 +89,12 @@ static inline void *fc_spsc_slot(fc_spsc *q, uint64_t position) {
   return q->records + (position & q->mask) * q->record_bytes;
 }
 
+/* The record `index` places behind the oldest, or NULL; while nobody else uses the ring. */
+static inline void *fc_spsc_look(fc_spsc *q, size_t index) {
+  uint64_t position = atomic_load_explicit(&q->head, memory_order_relaxed) + index;
+  return index < fc_spsc_len(q) ? fc_spsc_slot(q, position) : NULL;
+}
+
 /* Room for up to `want` records from `*tail` on. Looks at the consumer's line only if need be. */
 static inline size_t fc_spsc_room(fc_spsc *q, size_t want, uint64_t *tail) {
   *tail = atomic_load_explicit(&q->tail, memory_order_relaxed);

@@ -1,0 +1,278 @@
+"""Waiting for a bounded queue, in threads and in coroutines: what all queues have in common."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from flowcore.kernel.fc_err cimport FC_ECLOSED
+from flowcore.kernel.fc_gate cimport fc_gate_guests, fc_gate_watched
+from flowcore.kernel.fc_waiter cimport (
+    fc_waiter_cancel,
+    fc_waiter_commit,
+    fc_waiter_notify,
+    fc_waiter_prepare,
+)
+from flowcore.kernel.gate cimport Gate, Party
+
+import queue
+import time
+import types
+from asyncio import CancelledError, get_running_loop
+from math import isnan
+
+from flowcore.errors import FlowcoreError, InvalidArgument
+
+__all__ = ["QueueClosed", "QueueEmpty", "QueueFull", "Turn", "WaitableQueue"]
+
+cdef extern from *:
+    """
+    /* Ends an await with `value`: StopIteration without the cost of calling the class, which is
+     * only needed where PyErr_SetObject() would take the value apart. */
+    static int fc_stop_iteration(PyObject *value) {
+      if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
+        PyErr_SetObject(PyExc_StopIteration, value);
+        return -1;
+      }
+      PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+      if (stop) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+      }
+      return -1;
+    }
+    """
+    int fc_stop_iteration(object value) except -1
+
+# From Python 3.13 on the queues of the standard library can be shut down too.
+_ShutDown = getattr(queue, "ShutDown", None)
+
+
+class QueueEmpty(FlowcoreError, queue.Empty):
+    """No item came in time."""
+
+
+class QueueFull(FlowcoreError, queue.Full):
+    """No room came free in time."""
+
+
+class QueueClosed(FlowcoreError, *(() if _ShutDown is None else (_ShutDown,))):
+    """The queue was closed: it takes nothing more, and nothing is left in it."""
+
+
+NOT_YET = object()
+
+
+cdef class WaitableQueue:
+    """The waiting side of a queue.
+
+    A subclass tells when there are items and room, and ``attempt()`` does one operation of its own
+    numbering without waiting.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.filled = Gate.__new__(Gate)
+        self.emptied = Gate.__new__(Gate)
+
+    cdef bint has_items(self) noexcept nogil:
+        return False
+
+    cdef bint has_room(self) noexcept nogil:
+        return False
+
+    cdef object attempt(self, int op, object argument):
+        """The operation's result, or NOT_YET. Raises QueueClosed once it can never succeed, or what
+        the await is to end with."""
+        raise NotImplementedError
+
+    # ---- threads -------------------------------------------------------------------------------
+
+    cdef int64_t deadline_of(self, bint block, object timeout) except? -2:
+        """When a wait ends, by CLOCK_MONOTONIC in nanoseconds; -1 is never, 0 at once."""
+        cdef double seconds
+        if timeout is None:
+            return -1 if block else 0
+        seconds = timeout
+        if seconds < 0 or isnan(seconds):
+            raise InvalidArgument(f"timeout must be a number of seconds, 0 or more: {timeout}")
+        if not block or seconds == 0:
+            return 0
+        return time.monotonic_ns() + <int64_t>(min(seconds, 1e9) * 1e9)
+
+    cdef int refuse(self) except -1:
+        raise QueueClosed("the queue is closed")
+
+    cdef int pause_for_items(self, int64_t deadline_ns) except -1:
+        """Sleeps, without the GIL, until an attempt to take is worth making again.
+
+        Raises:
+            QueueEmpty: the deadline has passed.
+            QueueClosed: the queue is closed and empty.
+        """
+        cdef uint32_t key
+        if self.closed:
+            if not self.has_items():
+                self.refuse()
+            return 0
+        if deadline_ns == 0 or (deadline_ns > 0 and time.monotonic_ns() >= deadline_ns):
+            raise QueueEmpty("the queue is empty")
+        key = self.filled.prepare()
+        if self.closed or self.has_items():
+            fc_waiter_cancel(&self.filled.c.threads, key)
+            return 0
+        return self.filled.sleep(key, deadline_ns)
+
+    cdef int pause_for_room(self, int64_t deadline_ns) except -1:
+        """The same until an attempt to put is.
+
+        Raises:
+            QueueFull: the deadline has passed.
+            QueueClosed: the queue is closed.
+        """
+        cdef uint32_t key
+        if self.closed:
+            self.refuse()
+        if deadline_ns == 0 or (deadline_ns > 0 and time.monotonic_ns() >= deadline_ns):
+            raise QueueFull("the queue is full")
+        key = self.emptied.prepare()
+        if self.closed or self.has_room():
+            fc_waiter_cancel(&self.emptied.c.threads, key)
+            return 0
+        return self.emptied.sleep(key, deadline_ns)
+
+    # ---- coroutines ----------------------------------------------------------------------------
+
+    cdef Turn wait_at(self, Gate gate, int op, object argument):
+        """An awaitable for ``attempt(op, argument)``, made again whenever the gate opens."""
+        cdef Turn turn = Turn.__new__(Turn)
+        turn.queue = self
+        turn.gate = gate
+        turn.op = op
+        turn.argument = argument
+        return turn
+
+    # ---- without the GIL -----------------------------------------------------------------------
+
+    cdef int wait_items(self, int64_t deadline_ns) noexcept nogil:
+        cdef uint32_t key = fc_waiter_prepare(&self.filled.c.threads)
+        if self.has_items() or self.closed:
+            fc_waiter_cancel(&self.filled.c.threads, key)
+            return 0 if self.has_items() else FC_ECLOSED
+        return fc_waiter_commit(&self.filled.c.threads, key, <uint64_t>deadline_ns)
+
+    cdef int wait_room(self, int64_t deadline_ns) noexcept nogil:
+        cdef uint32_t key = fc_waiter_prepare(&self.emptied.c.threads)
+        if self.has_room() or self.closed:
+            fc_waiter_cancel(&self.emptied.c.threads, key)
+            return FC_ECLOSED if self.closed else 0
+        return fc_waiter_commit(&self.emptied.c.threads, key, <uint64_t>deadline_ns)
+
+    cdef void announce(self, Gate gate) noexcept nogil:
+        """After an operation that opened the gate."""
+        if not fc_gate_watched(&gate.c):
+            return
+        if fc_gate_guests(&gate.c) > 0:
+            with gil:
+                gate.wake(1)
+        else:
+            fc_waiter_notify(&gate.c.threads)
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def close(self):
+        """Ends the queue: who waits for room, and who puts from now on, gets ``QueueClosed``. What
+        is in it can still be taken; then takers get ``QueueClosed``. Nothing happens the second
+        time."""
+        if not self.closed:
+            self.closed = True
+            self.filled.wake_all()
+            self.emptied.wake_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Turn:
+    """A coroutine's turn at a queue: awaited once, it answers at once where it can.
+
+    It has the methods of a coroutine, so a task can be made of it.
+    """
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.step()
+
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        return types.GenericAlias(cls, item)
+
+    def send(self, value, /):
+        return self.step()
+
+    cdef object step(self):
+        """Raises StopIteration with the result, or gives the future to wait for."""
+        if self.queue is None:
+            raise RuntimeError("cannot reuse an awaited operation of a queue")
+        if self.future is not None:
+            if not self.future.done():
+                raise RuntimeError("a queue's operation was resumed before it was woken")
+            if self.future.cancelled():
+                self.abandon()
+                raise CancelledError()
+            self.future = None
+        if not self.attempt():
+            self.suspend()
+        return self.future
+
+    cdef bint attempt(self) except -1:
+        """False: not yet. There is no true: a result is raised."""
+        try:
+            result = self.queue.attempt(self.op, self.argument)
+        except BaseException:
+            self.abandon()
+            raise
+        if result is NOT_YET:
+            return False
+        self.abandon()
+        fc_stop_iteration(result)
+
+    cdef int suspend(self) except -1:
+        cdef bint woken = self.party is not None
+        if not woken:
+            self.party = self.gate.party_of(get_running_loop())
+        self.future = self.party.loop.create_future()
+        self.gate.enter(self.party, self.future, woken)
+        self.attempt()
+        # What a future of asyncio says to the task that it is yielded to.
+        self.future._asyncio_future_blocking = True
+        return 0
+
+    cdef int abandon(self) except -1:
+        """Done, or given up: nothing waits any more."""
+        future, self.future = self.future, None
+        self.queue = None
+        if future is not None:
+            self.gate.leave(self.party, future)
+        return 0
+
+    def throw(self, kind, value=None, trace=None, /):
+        self.abandon()
+        if value is None:
+            value = kind() if isinstance(kind, type) else kind
+        raise value.with_traceback(trace) if trace is not None else value
+
+    def close(self):
+        self.abandon()
+
+    def __dealloc__(self):
+        # A task that is dropped while it waits.
+        if self.future is not None and self.gate is not None and self.party is not None:
+            self.abandon()
