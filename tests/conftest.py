@@ -1,8 +1,14 @@
 """Shared fixtures: where the source tree lies, and skipping what needs it when it is not there."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell's background job starts with Control-C ignored, and what it starts inherits that: tests
+# of it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -31,7 +31,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 
 # Between two looks at whether all workers accept connections, until they do.
-_READY_POLL_S = 0.02
+_POLL_S = 0.02
 
 # Beyond shutdown_timeout_s, for a worker's own end.
 _KILL_GRACE_S = 5.0
@@ -85,6 +85,7 @@ class Supervisor:
         self._awaited = set(range(workers))
         self._ready_read = self._ready_write = -1
         self._stopping = False
+        self._hasty = False  # told to stop a second time
         self._start_failure = ""
 
     def run(self) -> None:
@@ -181,7 +182,11 @@ class Supervisor:
             self._announce_if_ready(reserved)
             number = signal.Signals(info.si_signo) if info is not None else None
             if number in _STOP:
+                self._hasty = self._stopping
                 self._stop()
+            elif self._hasty:
+                # Two signals that a worker has not taken yet are one to it: say it until it ends.
+                self._signal_all(signal.SIGTERM)
             elif number in _PASSED_ON:
                 self._signal_all(number)
             self._reap(now)
@@ -198,7 +203,7 @@ class Supervisor:
 
     def _next_wake(self, kill_at: float) -> float:
         soonest = min([kill_at, *(when for when, _ in self._restarts)])
-        longest = _READY_POLL_S if self._awaited else 3600.0
+        longest = _POLL_S if self._awaited or self._hasty else 3600.0
         return max(0.0, min(soonest - time.monotonic(), longest))
 
     def _announce_if_ready(self, reserved: list[socket.socket]) -> None:
