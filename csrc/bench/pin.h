@@ -17,4 +17,14 @@ static inline void pin_to(unsigned number) {
 #endif
 }
 
+/* The number of the processor that the caller runs on; 0 where nobody can tell. */
+static inline unsigned pin_here(void) {
+#ifdef __linux__
+  int number = sched_getcpu();
+  return number > 0 ? (unsigned)number : 0;
+#else
+  return 0;
+#endif
+}
+
 #endif

@@ -8,8 +8,7 @@ _Static_assert(offsetof(fc_mpmc, cells) == 3 * FC_CACHE_LINE, "the cells' line")
 
 int fc_mpmc_new(fc_mpmc **out, const fc_mem *mem, size_t capacity, size_t record_bytes) {
   *out = NULL;
-  if (capacity == 0 || capacity > FC_MAX_CAPACITY) return FC_EINVALID;
-  if (record_bytes == 0 || record_bytes > FC_MAX_RECORD_BYTES) return FC_EINVALID;
+  if (!fc_sizes_allowed(capacity, record_bytes)) return FC_EINVALID;
   uint64_t slots = capacity < 2 ? 2 : fc_pow2_ceil(capacity);
   size_t cell_bytes = sizeof(fc_mpmc_cell) + ((record_bytes + 7) & ~(size_t)7);
   size_t bytes = fc_slots_bytes(sizeof(fc_mpmc), slots, cell_bytes);

@@ -42,5 +42,5 @@ size_t fc_mpsc_pop_many(fc_mpsc *q, fc_mpsc_node **nodes, size_t count) {
 
 bool fc_mpsc_empty(const fc_mpsc *q) {
   return q->first == &q->stub &&
-         atomic_load_explicit(&q->last, memory_order_acquire) == &q->stub;
+         atomic_load_explicit(&q->last, memory_order_relaxed) == &q->stub;
 }

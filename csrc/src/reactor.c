@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "fc/err.h"
-#include "fc/reactor_backend.h"
+#include "reactor_private.h"
 
 /* The counter is emptied before the flag falls, so that a wake-up which comes between the two is
  * not lost: this one serves it. The flag falls by an exchange, not a store, because that makes what

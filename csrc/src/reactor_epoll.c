@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "fc/err.h"
-#include "fc/reactor_backend.h"
+#include "reactor_private.h"
 
 #if defined(__GLIBC__)
 #if __GLIBC_PREREQ(2, 35)

@@ -46,9 +46,14 @@ void fc_shmq_publish(fc_shmq *q) {
   if (atomic_load(&h->sleeping)) fc_shmq_wake(&h->sleeping, &h->doorbell);
 }
 
-static bool has_room(fc_shmq *q, fc_shmq_lane *lane, uint64_t need) {
+static bool has_room(const fc_shmq *q, const fc_shmq_lane *lane, uint64_t need) {
   uint64_t head = atomic_load(&lane->head);
   return need <= q->capacity - (atomic_load(&lane->tail) - head);
+}
+
+bool fc_shmq_has_space(const fc_shmq *q, size_t len) {
+  const fc_shmq_lane *lane = q->lane;
+  return !lane || has_room(q, lane, fc_shmq_record_bytes(len));
 }
 
 int fc_shmq_wait_space(fc_shmq *q, size_t len, int64_t timeout_ns) {

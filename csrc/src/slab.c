@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "fc/concurrent.h"
 #include "fc/err.h"
 
 #define MIN_MAGAZINE 4
@@ -24,9 +25,9 @@ struct fc_slab_cache {
   uint32_t until_trim;
   atomic_uint_fast64_t hits, misses, remote_frees, trimmed;
   atomic_size_t live, high, kept;
-  char pad[64]; /* what others write lies apart from what the owner does */
+  char pad[FC_CACHE_LINE]; /* what others write lies apart from what the owner does */
   _Atomic(fc_slab_block *) remote;
-  char pad_end[64];
+  char pad_end[FC_CACHE_LINE];
   magazine magazines[];
 };
 
@@ -39,7 +40,7 @@ struct fc_slab {
   uint8_t first_class[WORD_BITS + 1]; /* the first to try for a size of so many bits */
   pthread_mutex_t lock;               /* of the list of caches */
   fc_slab_cache *caches;
-  char pad[64];
+  char pad[FC_CACHE_LINE];
   atomic_size_t pooled_bytes;
   atomic_size_t heap_live;
   atomic_uint_fast64_t oversize, exhausted;

@@ -7,8 +7,7 @@ _Static_assert(offsetof(fc_spsc, head) == 2 * FC_CACHE_LINE, "the consumer's lin
 _Static_assert(offsetof(fc_spsc, records) == 3 * FC_CACHE_LINE, "the records' line");
 
 size_t fc_spsc_bytes(size_t capacity, size_t record_bytes) {
-  if (capacity == 0 || capacity > FC_MAX_CAPACITY) return 0;
-  if (record_bytes == 0 || record_bytes > FC_MAX_RECORD_BYTES) return 0;
+  if (!fc_sizes_allowed(capacity, record_bytes)) return 0;
   return fc_slots_bytes(sizeof(fc_spsc), fc_pow2_ceil(capacity), record_bytes);
 }
 

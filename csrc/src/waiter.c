@@ -23,13 +23,13 @@ static uint32_t waiters_of(uint64_t state) {
 }
 
 /* Takes the caller off the count. Returns whether a notify has come since its prepare; that one is
- * then taken off as well. */
+ * then taken off as well, and what its caller did is visible. */
 static bool leave(fc_waiter *w, uint32_t key) {
   uint64_t state = atomic_load_explicit(&w->state, memory_order_relaxed), next;
   do {
     next = state - WAITER_ONE;
     if (epoch_of(state) != key && woken_of(state)) next -= WOKEN_ONE;
-  } while (!atomic_compare_exchange_weak_explicit(&w->state, &state, next, memory_order_acq_rel,
+  } while (!atomic_compare_exchange_weak_explicit(&w->state, &state, next, memory_order_acquire,
                                                   memory_order_relaxed));
   return epoch_of(state) != key;
 }
@@ -45,7 +45,7 @@ static bool raise_epoch(fc_waiter *w, bool all) {
     uint32_t asleep = waiters_of(state) - woken_of(state);
     if (waiters_of(state) <= woken_of(state)) return false;
     next = state + EPOCH_ONE + (all ? asleep : 1) * WOKEN_ONE;
-  } while (!atomic_compare_exchange_weak_explicit(&w->state, &state, next, memory_order_acq_rel,
+  } while (!atomic_compare_exchange_weak_explicit(&w->state, &state, next, memory_order_release,
                                                   memory_order_relaxed));
   return true;
 }
@@ -83,7 +83,7 @@ int fc_waiter_commit(fc_waiter *w, uint32_t key, uint64_t deadline_ns) {
   struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
                            .tv_nsec = (long)(deadline_ns % 1000000000)};
   const struct timespec *limit = deadline_ns == FC_WAITER_NEVER ? NULL : &until;
-  while (!err && epoch_of(atomic_load_explicit(&w->state, memory_order_acquire)) == key) {
+  while (!err && epoch_of(atomic_load_explicit(&w->state, memory_order_relaxed)) == key) {
     if (futex(w, FUTEX_WAIT_BITSET, key, limit) == 0) continue;
     if (errno == ETIMEDOUT) err = FC_ETIMEOUT;
     else if (errno != EAGAIN) err = -errno;
@@ -148,7 +148,7 @@ static int wait_until(fc_waiter *w, uint64_t deadline_ns) {
 int fc_waiter_commit(fc_waiter *w, uint32_t key, uint64_t deadline_ns) {
   int err = 0;
   pthread_mutex_lock(&w->lock);
-  while (!err && epoch_of(atomic_load_explicit(&w->state, memory_order_acquire)) == key)
+  while (!err && epoch_of(atomic_load_explicit(&w->state, memory_order_relaxed)) == key)
     err = wait_until(w, deadline_ns);
   pthread_mutex_unlock(&w->lock);
   if (err) err = err == ETIMEDOUT ? FC_ETIMEOUT : -err;

@@ -1,9 +1,16 @@
 /* history.h - what threads did to a queue and when, and whether a correct queue could have done so.
  *
- * Each thread keeps a log of its calls: what, with which value, the time before and after. Times
- * are read from a clock that the threads turn. Of two calls one comes before the other if it had
- * ended when the other began, or if one thread made both; else they overlap, and either order is
- * allowed.
+ * Each thread keeps a log of its calls: what, with which value, and when, from start to end. Time
+ * is a number that a shared clock gives out, one higher for each who asks. Of two calls one comes
+ * before the other if it had ended when the other began, or if one thread made both; else they
+ * overlap, and either order is allowed.
+ *
+ * Such a clock orders the threads more strongly than a queue has to: whoever reads it sees what all
+ * did that read it before. So timed histories show whether the steps of an algorithm are right, not
+ * whether its memory orders are. Those are for runs whose logs are untimed, in which the threads
+ * have nothing in common but the queue: at full speed they meet what the processor reorders, and
+ * ThreadSanitizer finds what only chance had ordered. docs/testing.md has what was found in this
+ * way when orders were weakened one by one.
  *
  *     history_delivery()      any length: nothing lost, doubled or made up; FIFO per producer
  *     history_linearizable()  up to 16 calls: some order of them, which keeps to "comes before",
@@ -23,7 +30,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "check.h"
 #include "rng.h"
@@ -53,7 +59,7 @@ typedef enum history_op {
 } history_op;
 
 typedef struct history_event {
-  uint64_t start_ns, end_ns;
+  uint64_t start, end; /* by the shared clock */
   uint64_t value; /* of a push or a successful pop; no value is pushed twice */
   uint8_t op;
   uint8_t thread;
@@ -65,6 +71,7 @@ typedef struct history_log {
   history_event *events;
   size_t len, cap;
   uint8_t thread;
+  bool timed; /* else all calls are at 0, as if each overlapped all of the other threads' */
 } history_log;
 
 static inline void history_log_init(history_log *log, uint8_t thread, size_t cap) {
@@ -73,26 +80,27 @@ static inline void history_log_init(history_log *log, uint8_t thread, size_t cap
   log->len = 0;
   log->cap = cap;
   log->thread = thread;
+  log->timed = true;
 }
 
 static inline void history_log_fini(history_log *log) {
   free(log->events);
 }
 
-/* The time by a clock that all threads turn: one that has read a later time than another has seen
- * all that the other stored before. A clock of the machine cannot promise that: a store may wait in
- * its core's buffer past the end that is logged for it, and cores' clocks differ by nanoseconds. */
-static inline uint64_t history_now(void) {
+/* The time. Whoever has read a later one than another has seen all that the other stored before. A
+ * clock of the machine cannot promise that: a store may wait in its core's buffer past the end that
+ * is logged for it, and cores' clocks differ by nanoseconds. */
+static inline uint64_t history_now(const history_log *log) {
   static _Atomic uint64_t clock;
-  return atomic_fetch_add(&clock, 1) + 1;
+  return log->timed ? atomic_fetch_add(&clock, 1) + 1 : 0;
 }
 
-/* Logs a call that began at `start_ns` and has just ended. */
-static inline void history_add(history_log *log, history_op op, uint64_t start_ns, bool ok,
+/* Logs a call that began at `start` and has just ended. */
+static inline void history_add(history_log *log, history_op op, uint64_t start, bool ok,
                                uint64_t value) {
   CHECK(log->len < log->cap);
-  log->events[log->len++] = (history_event){.start_ns = start_ns,
-                                            .end_ns = history_now(),
+  log->events[log->len++] = (history_event){.start = start,
+                                            .end = history_now(log),
                                             .value = value,
                                             .op = (uint8_t)op,
                                             .thread = log->thread,
@@ -129,8 +137,8 @@ static inline const char *history_collect(const history_log *logs, size_t count,
         if (!s->pushed) return "a value was popped and never pushed";
         if (s->popped) return "a value was popped twice";
         s->popped = true;
-        s->pop_start = e->start_ns;
-        s->pop_end = e->end_ns;
+        s->pop_start = e->start;
+        s->pop_end = e->end;
       }
     }
   }
@@ -260,7 +268,7 @@ static inline bool history_follow(history_search *h, uint32_t done, history_stat
 /* Whether event `a` comes before event `b`, of an array in which a thread's calls are in order. */
 static inline bool history_before(const history_event *events, size_t a, size_t b) {
   if (events[a].thread == events[b].thread) return a < b;
-  return events[a].end_ns < events[b].start_ns;
+  return events[a].end < events[b].start;
 }
 
 /* Excuses each failure during which another thread was at a call that `may_hide`(failed, other). */
@@ -361,7 +369,7 @@ static inline void history_print(const history_small *h) {
       const history_event *e = &h->logs[l].events[i];
       fprintf(stderr, "  thread %zu %s %llx %s  %llu..%llu\n", l, names[e->op],
               (unsigned long long)e->value, e->ok ? "ok" : "failed",
-              (unsigned long long)e->start_ns, (unsigned long long)e->end_ns);
+              (unsigned long long)e->start, (unsigned long long)e->end);
     }
   }
 }

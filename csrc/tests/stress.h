@@ -1,5 +1,7 @@
 /* stress.h - producers and consumers at full speed on one queue of 64-bit values; what they did is
- * judged by history_delivery(). */
+ * judged by history_delivery(). They do it twice, without and with the clock of history.h: the
+ * first run leaves the order of memory to the queue alone, the second shows in which order two
+ * consumers took what they took. */
 #ifndef FC_STRESS_H
 #define FC_STRESS_H
 
@@ -18,6 +20,7 @@ typedef struct stress {
   size_t batch; /* values of a call: 1 to this */
   unsigned yields;
   bool fifo;
+  bool timed;       /* stress_check()'s own, like what follows */
   atomic_bool done; /* the producers have ended: what cannot be popped now is not there */
 } stress;
 
@@ -38,7 +41,7 @@ static void *stress_produce(void *arg) {
     size_t count = 1 + rng_below(&random, s->batch);
     if (count > s->each - next) count = s->each - next;
     for (size_t i = 0; i < count; i++) values[i] = history_value(t->number, next + i);
-    uint64_t start = history_now();
+    uint64_t start = history_now(&t->log);
     size_t pushed = s->push(s->queue, values, count);
     for (size_t i = 0; i < pushed; i++) history_add(&t->log, HISTORY_PUSH, start, true, values[i]);
     next += pushed;
@@ -55,7 +58,7 @@ static void *stress_consume(void *arg) {
   for (;;) {
     uint64_t values[STRESS_MAX_BATCH];
     bool done = atomic_load(&s->done);
-    uint64_t start = history_now();
+    uint64_t start = history_now(&t->log);
     size_t popped = s->pop(s->queue, values, 1 + rng_below(&random, s->batch));
     for (size_t i = 0; i < popped; i++) {
       if (t->log.len == t->log.cap) return NULL; /* one more than was pushed: it shows */
@@ -79,6 +82,7 @@ static inline const char *stress_run(stress *s) {
     threads[i].of = s;
     threads[i].number = producer ? i : i - s->producers;
     history_log_init(&threads[i].log, (uint8_t)i, producer ? s->each : s->producers * s->each + 1);
+    threads[i].log.timed = s->timed;
     CHECK(pthread_create(&threads[i].thread, NULL, producer ? stress_produce : stress_consume,
                          &threads[i]) == 0);
   }
@@ -94,10 +98,13 @@ static inline const char *stress_run(stress *s) {
 
 /* Fails the test with what went wrong. */
 static inline void stress_check(const char *what, stress *s) {
-  const char *wrong = stress_run(s);
-  if (wrong) fprintf(stderr, "%s, %zu producers, %zu consumers: %s\n", what, s->producers,
-                     s->consumers, wrong);
-  CHECK(!wrong);
+  for (int timed = 0; timed <= 1; timed++) {
+    s->timed = timed;
+    const char *wrong = stress_run(s);
+    if (wrong) fprintf(stderr, "%s, %zu producers, %zu consumers, %s: %s\n", what, s->producers,
+                       s->consumers, timed ? "timed" : "untimed", wrong);
+    CHECK(!wrong);
+  }
 }
 
 #endif

@@ -1,13 +1,13 @@
 /* The checker itself: histories whose verdict is known, and a second opinion on random ones. */
 #include "history.h"
 
-/* A call from `start` to `end`; ok unless the value is NONE. */
+/* A call `from` one time `to` another; ok unless the value is NONE. */
 #define NONE UINT64_MAX
-#define CALL(t, what, v, start, end)                                                               \
-  { .thread = t, .op = what, .value = v, .ok = (v) != NONE, .start_ns = start, .end_ns = end }
-#define PUSH(t, v, start, end) CALL(t, HISTORY_PUSH, v, start, end)
-#define POP(t, v, start, end) CALL(t, HISTORY_POP, v, start, end)
-#define STEAL(t, v, start, end) CALL(t, HISTORY_STEAL, v, start, end)
+#define CALL(t, what, v, from, to)                                                                 \
+  { .thread = t, .op = what, .value = v, .ok = (v) != NONE, .start = from, .end = to }
+#define PUSH(t, v, from, to) CALL(t, HISTORY_PUSH, v, from, to)
+#define POP(t, v, from, to) CALL(t, HISTORY_POP, v, from, to)
+#define STEAL(t, v, from, to) CALL(t, HISTORY_STEAL, v, from, to)
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 #define GOOD(kind, cap, ...)                                                                       \
@@ -107,7 +107,7 @@ static void random_history(rng *g, history_event *e, size_t count) {
     bool ok = rng_below(g, 8) != 0;
     uint64_t value = push ? pushed++ : rng_below(g, 4) ? popped++ : rng_below(g, count);
     e[i] = (history_event){.thread = thread, .op = push ? HISTORY_PUSH : HISTORY_POP,
-                           .value = value, .ok = ok, .start_ns = start, .end_ns = end[thread]};
+                           .value = value, .ok = ok, .start = start, .end = end[thread]};
     if (!push && rng_below(g, 4) == 0) e[i].op = HISTORY_STEAL;
   }
 }
@@ -134,9 +134,10 @@ static void test_second_opinion(void) {
 static const char *delivery(const uint64_t *pops, size_t count) {
   history_log logs[2];
   for (uint8_t i = 0; i < 2; i++) history_log_init(&logs[i], i, 8);
-  for (uint64_t i = 0; i < 3; i++) history_add(&logs[1], HISTORY_PUSH, history_now(), true, i);
+  for (uint64_t i = 0; i < 3; i++)
+    history_add(&logs[1], HISTORY_PUSH, history_now(&logs[1]), true, i);
   for (size_t i = 0; i < count; i++)
-    history_add(&logs[0], HISTORY_POP, history_now(), true, pops[i]);
+    history_add(&logs[0], HISTORY_POP, history_now(&logs[0]), true, pops[i]);
   const char *wrong = history_delivery(logs, 2, 1, 3, true);
   for (int i = 0; i < 2; i++) history_log_fini(&logs[i]);
   return wrong;
@@ -153,11 +154,12 @@ static void test_delivery(void) {
 static void test_order_between_consumers(void) {
   history_log logs[3];
   for (uint8_t i = 0; i < 3; i++) history_log_init(&logs[i], i, 4);
-  for (uint64_t i = 0; i < 2; i++) history_add(&logs[0], HISTORY_PUSH, history_now(), true, i);
+  for (uint64_t i = 0; i < 2; i++)
+    history_add(&logs[0], HISTORY_PUSH, history_now(&logs[0]), true, i);
   logs[1].events[logs[1].len++] = (history_event)POP(1, 1, 10, 20);
   logs[2].events[logs[2].len++] = (history_event)POP(2, 0, 15, 30);
   CHECK(history_delivery(logs, 3, 1, 2, true) == NULL);
-  logs[2].events[0].start_ns = 21;
+  logs[2].events[0].start = 21;
   CHECK(strstr(history_delivery(logs, 3, 1, 2, true), "two consumers"));
   CHECK(history_delivery(logs, 3, 1, 2, false) == NULL);
   for (int i = 0; i < 3; i++) history_log_fini(&logs[i]);

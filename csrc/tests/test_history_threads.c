@@ -105,14 +105,15 @@ static bool stress_catches(broken how) {
   for (int i = 0; i < TRIES && !wrong; i++) {
     empty(&q);
     stress s = {.queue = &q, .push = broken_push, .pop = broken_pop, .producers = 2,
-                .consumers = 2, .each = 1000, .batch = 1, .yields = 16, .fifo = true};
+                .consumers = 2, .each = 1000, .batch = 1, .yields = 16, .fifo = true,
+                .timed = true};
     wrong = stress_run(&s);
   }
   return wrong != NULL;
 }
 
 static void broken_act(void *q, rng *random, history_log *log) {
-  uint64_t value = history_value(log->thread, log->len), start = history_now();
+  uint64_t value = history_value(log->thread, log->len), start = history_now(log);
   if (rng_below(random, 2)) {
     bool ok = broken_push(q, &value, 1);
     history_add(log, HISTORY_PUSH, start, ok, value);

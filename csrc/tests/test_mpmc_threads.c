@@ -60,7 +60,7 @@ static void reset(void *q) {
 }
 
 static void act(void *q, rng *random, history_log *log) {
-  uint64_t value = history_value(log->thread, log->len), start = history_now();
+  uint64_t value = history_value(log->thread, log->len), start = history_now(log);
   if (rng_below(random, 2)) {
     bool ok = fc_mpmc_push(q, &value);
     history_add(log, HISTORY_PUSH, start, ok, value);

@@ -79,7 +79,7 @@ static void reset(void *arg) {
 }
 
 static void act(void *arg, rng *random, history_log *log) {
-  uint64_t value = history_value(log->thread, log->len), start = history_now();
+  uint64_t value = history_value(log->thread, log->len), start = history_now(log);
   if (log->thread || rng_below(random, 4) == 0) {
     push(arg, &value, 1);
     history_add(log, HISTORY_PUSH, start, true, value);

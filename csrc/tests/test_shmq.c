@@ -92,7 +92,13 @@ static void test_full_and_limits(void) {
   fc_shmq *q = make(CAP, 1);
   static char data[CAP];
   CHECK_INT(send(q, data, CAP - FC_SHMQ_RECORD_HEAD + 1), -EMSGSIZE);
+  CHECK(fc_shmq_has_space(q, CAP)); /* no lane yet */
+  CHECK_INT(send(q, data, CAP - 3 * FC_SHMQ_RECORD_HEAD), 0);
+  CHECK(fc_shmq_has_space(q, 8));
+  CHECK(!fc_shmq_has_space(q, 9));
+  CHECK_INT(receive(q, data), CAP - 3 * FC_SHMQ_RECORD_HEAD);
   CHECK_INT(send(q, data, CAP - FC_SHMQ_RECORD_HEAD), 0);
+  CHECK(!fc_shmq_has_space(q, 0));
   CHECK_INT(send(q, data, 0), -EAGAIN);
   CHECK_INT(receive(q, data), CAP - FC_SHMQ_RECORD_HEAD);
   for (int i = 0; i < CAP / 8; i++) CHECK_INT(send(q, data, 0), 0);

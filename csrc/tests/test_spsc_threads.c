@@ -15,10 +15,20 @@ static size_t pop_many(void *q, uint64_t *values, size_t count) {
 
 static size_t push_one(void *q, const uint64_t *values, size_t count) {
   (void)count;
-  return fc_spsc_push_ptr(q, (void *)(uintptr_t)*values);
+  return fc_spsc_push(q, values);
 }
 
 static size_t pop_one(void *q, uint64_t *values, size_t count) {
+  (void)count;
+  return fc_spsc_pop(q, values);
+}
+
+static size_t push_ptr(void *q, const uint64_t *values, size_t count) {
+  (void)count;
+  return fc_spsc_push_ptr(q, (void *)(uintptr_t)*values);
+}
+
+static size_t pop_ptr(void *q, uint64_t *values, size_t count) {
   (void)count;
   void *pointer;
   if (!fc_spsc_pop_ptr(q, &pointer)) return 0;
@@ -39,6 +49,9 @@ static void test_stress(void) {
     stress s = {.queue = q, .push = push_one, .pop = pop_one, .producers = 1, .consumers = 1,
                 .each = capacity == 1 ? EACH / 20 : EACH, .batch = 1, .yields = 1, .fifo = true};
     stress_check("one by one", &s);
+    s.push = push_ptr;
+    s.pop = pop_ptr;
+    stress_check("pointers", &s);
     s.push = push_many;
     s.pop = pop_many;
     s.batch = STRESS_MAX_BATCH;
@@ -54,7 +67,7 @@ static void reset(void *q) {
 
 static void act(void *q, rng *random, history_log *log) {
   (void)random;
-  uint64_t start = history_now(), value = log->len;
+  uint64_t start = history_now(log), value = log->len;
   if (log->thread == 0) {
     bool ok = fc_spsc_push(q, &value);
     history_add(log, HISTORY_PUSH, start, ok, value);

@@ -61,7 +61,7 @@ static void reset(void *s) {
 }
 
 static void act(void *s, rng *random, history_log *log) {
-  uint64_t start = history_now();
+  uint64_t start = history_now(log);
   uint32_t index = log->thread * 8u + (uint32_t)log->len;
   if (rng_below(random, 2)) {
     fc_stack_push(s, index);

@@ -3,6 +3,7 @@
 #include "history.h"
 
 /* Compiled here, so that the race point in the swap of the arrays yields as well. */
+#include "../bench/pin.h"
 #include "../src/wsdeque.c"
 
 #define THIEVES 3
@@ -86,50 +87,62 @@ static void test_last_element(void) {
 
 /* ---- store before load ----------------------------------------------------------------------- */
 
-#define DUEL 400000u
+#define DUEL (FC_TSAN ? 400000u : 16000000u) /* elements at most, */
+#define DUEL_STEALS 10000u                    /* fewer when so many were stolen: some hundreds would
+                                                 be taken twice without the barrier */
 
 /* At full speed, with no atomic step but the deque's own: a pop whose store has not left the
  * processor when it looks at `top` gives the owner what the thief has. Elements are numbers. */
 typedef struct duel {
   fc_wsdeque *d;
   atomic_bool over;
-  uintptr_t *stolen;
-  size_t count;
+  atomic_uint steals;
+  uint8_t *stolen; /* how often each */
+  unsigned home;   /* the owner's processor */
 } duel;
 
 static void *rob(void *arg) {
   duel *t = arg;
   unsigned spins = 0;
+  pin_to(t->home + 1);
+  unsigned steals = 0;
   while (!atomic_load_explicit(&t->over, memory_order_acquire)) {
     void *element;
-    if (fc_wsdeque_steal(t->d, &element) == FC_STEAL_GOT)
-      t->stolen[t->count++ % DUEL] = (uintptr_t)element;
-    else if (++spins % 4096 == 0)
+    if (fc_wsdeque_steal(t->d, &element) == FC_STEAL_GOT) {
+      t->stolen[(uintptr_t)element]++;
+      atomic_store_explicit(&t->steals, ++steals, memory_order_relaxed);
+    } else if (++spins % 4096 == 0) {
       sched_yield(); /* there may be one processor */
+    }
   }
   return NULL;
 }
 
 static void test_store_before_load(void) {
-  duel t = {.stolen = calloc(DUEL, sizeof(uintptr_t))};
-  uint8_t *times = calloc(DUEL + 1, 1);
-  CHECK(t.stolen && times);
+  duel t = {.stolen = calloc(DUEL + 1, 1), .home = pin_here()};
+  uint8_t *popped = calloc(DUEL + 1, 1);
+  CHECK(t.stolen && popped);
   CHECK_INT(fc_wsdeque_new(&t.d, &fc_mem_libc, 8, 8), 0);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, rob, &t) == 0);
-  for (uintptr_t next = 1; next <= DUEL;) {
+  unsigned steals = 0, bursts = 0;
+  uintptr_t next = 1;
+  while (next <= DUEL && steals < DUEL_STEALS) {
+    if (bursts++ % 4096 == 0) {
+      unsigned before = steals;
+      steals = atomic_load_explicit(&t.steals, memory_order_relaxed);
+      if (steals == before) sched_yield(); /* the thief does not run */
+    }
     for (size_t n = 1 + next % 3; n > 0 && next <= DUEL; n--)
       CHECK_INT(fc_wsdeque_push(t.d, (void *)next++), 0);
-    for (uintptr_t taken; (taken = (uintptr_t)fc_wsdeque_pop(t.d));) times[taken]++;
+    for (uintptr_t taken; (taken = (uintptr_t)fc_wsdeque_pop(t.d));) popped[taken]++;
   }
   atomic_store_explicit(&t.over, true, memory_order_release);
   pthread_join(thread, NULL);
-  CHECK(t.count <= DUEL);
-  for (size_t i = 0; i < t.count; i++) times[t.stolen[i]]++;
-  for (size_t i = 1; i <= DUEL; i++) CHECK_INT(times[i], 1);
+  for (size_t i = 1; i < next; i++) CHECK_INT(popped[i] + t.stolen[i], 1);
   fc_wsdeque_free(t.d);
   free(t.stolen);
-  free(times);
+  free(popped);
 }
 
 static void test_growth(void) {
@@ -153,7 +166,7 @@ static void reset(void *arg) {
 /* Thread 0 owns; the others steal. A race that is lost promises nothing: that is STEAL_LOST. */
 static void act(void *arg, rng *random, history_log *log) {
   fc_wsdeque *d = ((small *)arg)->d;
-  uint64_t start = history_now();
+  uint64_t start = history_now(log);
   if (log->thread) {
     void *element = NULL;
     fc_stolen got = fc_wsdeque_steal(d, &element);

@@ -3,6 +3,9 @@
 #ifndef FC_WAITER_THREADS_H
 #define FC_WAITER_THREADS_H
 
+#include <time.h>
+
+#include "../bench/pin.h"
 #include "history.h"
 
 #include "fc/err.h"
@@ -78,31 +81,38 @@ static void test_ping_pong(void) {
 
 /* ---- store before load ----------------------------------------------------------------------- */
 
-#define DUELS 15000u
+#define DUELS (FC_TSAN ? 20000u : 200000u) /* without barriers some ten would miss each other */
 
 /* Both begin at once: one announces itself and looks, the other makes it true and notifies. Without
- * a fence on either side each may miss the other, and the sleeper waits for its deadline. */
+ * a fence on either side each may miss the other, and the sleeper waits for its deadline. All stand
+ * on lines of their own and each side has just read what it will look at, so that its store is the
+ * slow step and its look the quick one. */
 typedef struct duel {
   fc_waiter w;
-  atomic_uint ready[2];
   FC_LINE_REST(rest0, 0);
   atomic_uint fact;
+  unsigned home; /* the waiter's processor */
   FC_LINE_REST(rest1, 0);
+  struct {
+    atomic_uint round;
+    FC_LINE_REST(rest, 0);
+  } ready[2];
 } duel;
 
 static void face(duel *d, unsigned who, unsigned round) {
-  atomic_store(&d->ready[who], round);
-  for (unsigned spins = 0; atomic_load(&d->ready[1 - who]) < round; spins++) {
-    if (spins > 2000) sched_yield(); /* there may be one processor */
-    fc_cpu_relax();
-  }
+  atomic_load_explicit(&d->w.state, memory_order_relaxed);
+  atomic_load_explicit(&d->fact, memory_order_relaxed);
+  atomic_store(&d->ready[who].round, round);
+  for (unsigned spins = 0; atomic_load(&d->ready[1 - who].round) < round; spins++)
+    if (spins % 2048 == 2047) sched_yield(); /* there may be one processor */
+  for (unsigned i = who ? round % 128 : 32; i > 0; i--) __asm__ volatile("");
 }
 
 static void *state_fact(void *arg) {
   duel *d = arg;
+  pin_to(d->home + 1);
   for (unsigned round = 1; round <= DUELS; round++) {
     face(d, 0, round);
-    for (unsigned i = round % 16; i > 0; i--) fc_cpu_relax();
     atomic_store_explicit(&d->fact, round, memory_order_release);
     fc_waiter_notify(&d->w);
   }
@@ -110,7 +120,7 @@ static void *state_fact(void *arg) {
 }
 
 static void test_store_before_load(void) {
-  duel d = {.fact = 0};
+  duel d = {.home = pin_here()};
   CHECK_INT(fc_waiter_init(&d.w, FC_WAITER_PRIVATE), 0);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, state_fact, &d) == 0);
@@ -122,6 +132,59 @@ static void test_store_before_load(void) {
   }
   pthread_join(thread, NULL);
   fc_waiter_fini(&d.w);
+}
+
+/* ---- what a wake-up carries ------------------------------------------------------------------ */
+
+#define ERRANDS 5000u
+
+/* The note is plain, and its reader has looked at nothing but the waiter since it was written. The
+ * errand is static, as clang leaves ThreadSanitizer out of what lies on the stack here. */
+typedef struct errand {
+  fc_waiter w;
+  atomic_uint fact;
+  atomic_uint notified, read; /* rounds: the notify has returned, the note may be written again */
+  unsigned note;
+} errand;
+
+static void until(atomic_uint *round, unsigned value) {
+  while (atomic_load_explicit(round, memory_order_acquire) < value) sched_yield();
+}
+
+static void *send_note(void *arg) {
+  errand *e = arg;
+  for (unsigned round = 1; round <= ERRANDS; round++) {
+    until(&e->read, round - 1);
+    while (!(uint16_t)atomic_load_explicit(&e->w.state, memory_order_relaxed)) sched_yield();
+    e->note = round;
+    atomic_store_explicit(&e->fact, round, memory_order_relaxed);
+    fc_waiter_notify(&e->w);
+    atomic_store_explicit(&e->notified, round, memory_order_release);
+  }
+  return NULL;
+}
+
+static void test_wake_carries(void) {
+  static errand e;
+  unsigned woken = 0;
+  CHECK_INT(fc_waiter_init(&e.w, FC_WAITER_PRIVATE), 0);
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, send_note, &e) == 0);
+  for (unsigned round = 1; round <= ERRANDS; round++) {
+    until(&e.notified, round - 1);
+    uint32_t key = fc_waiter_prepare(&e.w);
+    if (atomic_load_explicit(&e.fact, memory_order_relaxed) == round) {
+      fc_waiter_cancel(&e.w, key);
+    } else {
+      CHECK_INT(fc_waiter_commit(&e.w, key, patience()), 0);
+      CHECK_INT(e.note, round);
+      woken++;
+    }
+    atomic_store_explicit(&e.read, round, memory_order_release);
+  }
+  pthread_join(thread, NULL);
+  CHECK(woken > 0);
+  fc_waiter_fini(&e.w);
 }
 
 /* ---- many on both sides of a small queue ----------------------------------------------------- */
@@ -237,6 +300,7 @@ static void test_notify_all(void) {
 int main(void) {
   RUN(test_ping_pong);
   RUN(test_store_before_load);
+  RUN(test_wake_carries);
   RUN(test_market);
   RUN(test_notify_all);
   return 0;

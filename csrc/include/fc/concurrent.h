@@ -87,6 +87,12 @@ static inline uint64_t fc_pow2_ceil(uint64_t n) {
   return n <= 1 ? 1 : UINT64_C(1) << (64 - __builtin_clzll(n - 1));
 }
 
+/* Whether a queue of records may be of these sizes, if there is memory. */
+static inline bool fc_sizes_allowed(size_t capacity, size_t record_bytes) {
+  return capacity > 0 && capacity <= FC_MAX_CAPACITY && record_bytes > 0 &&
+         record_bytes <= FC_MAX_RECORD_BYTES;
+}
+
 /* `header` + capacity * bytes, or 0 where that is more than memory can hold. */
 static inline size_t fc_slots_bytes(size_t header, uint64_t capacity, uint64_t bytes) {
   uint64_t most = PTRDIFF_MAX - header;

@@ -17,8 +17,9 @@
  *
  * Memory orders. A turn is stored with release after the record was written or read, and loaded
  * with acquire before it is read or overwritten: that orders everything in the record. `head` and
- * `tail` only hand out positions and are relaxed throughout; a position that is out of date makes
- * the turn differ or the exchange fail. They never return to a value (concurrent.h), hence no ABA.
+ * `tail` only hand out positions and are relaxed for whoever pushes and pops; a position that is
+ * out of date makes the turn differ or the exchange fail. They never return to a value
+ * (concurrent.h), hence no ABA.
  *
  * What is guaranteed: calls that succeed are linearizable as operations of one FIFO queue, in the
  * order of their positions; so records of one producer are popped in the order of their pushes.
@@ -70,11 +71,13 @@ static inline size_t fc_mpmc_capacity(const fc_mpmc *q) {
 }
 
 /* Positions handed to producers and not yet to consumers: a moment's view, at most the capacity.
- * `head` is read first: it cannot overtake `tail`. */
+ * `head` is read first, and acquire keeps it first, lest it overtake `tail`. Both are moved
+ * relaxed, so C11 lets it seem to have done so even then: that is 0. */
 static inline size_t fc_mpmc_len(const fc_mpmc *q) {
   uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
-  uint64_t len = atomic_load_explicit(&q->tail, memory_order_acquire) - head;
-  return len > q->mask ? (size_t)q->mask + 1 : (size_t)len;
+  int64_t len = (int64_t)(atomic_load_explicit(&q->tail, memory_order_relaxed) - head);
+  if (len < 0) return 0;
+  return (uint64_t)len > q->mask ? (size_t)q->mask + 1 : (size_t)len;
 }
 
 static inline fc_mpmc_cell *fc_mpmc_at(fc_mpmc *q, uint64_t position, size_t cell_bytes) {

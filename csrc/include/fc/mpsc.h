@@ -17,13 +17,15 @@
  * consumer that goes to sleep upon NULL loses nothing if every producer wakes it after its push.
  * Producers never wait for each other; a producer that dies in between hides all that comes later.
  *
- * Memory orders. The exchange is acq_rel: with release, the node's own fields, written before, are
- * ordered before the next producer's link to it; with acquire, this producer's link comes after
- * the previous one had cleared its node's `next`. The link is stored with release and loaded with
- * acquire, which carries the node's contents to the consumer. The rest is the consumer's alone.
+ * Memory orders. The link is stored with release and loaded with acquire, which carries the node's
+ * contents, and the inner links of a chain, to the consumer. The exchange is acq_rel: with release,
+ * a producer clears its node's `next` before the next producer, with acquire, links to that node,
+ * so no late NULL undoes the link. The consumer compares `last` with a node of its own and reads
+ * nothing through it: relaxed. The rest is the consumer's alone.
  *
- * ABA does not arise: nothing is compared. A node may be pushed again, also to another inbox, as
- * soon as pop returned it: by then its producer and the one behind it have let go of it. */
+ * ABA does not arise: nothing is compared and swapped. A node may be pushed again, also to another
+ * inbox, as soon as pop returned it: by then its producer and the one behind it have let go of it.
+ * Nor are there positions that could wrap around. */
 #ifndef FC_MPSC_H
 #define FC_MPSC_H
 

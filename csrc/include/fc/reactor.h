@@ -10,7 +10,7 @@
  *     fc_reactor_end_turn()  one gathered write per stream that was written to; dead things freed
  *
  * A reactor belongs to one thread. The single call allowed from others, and from signal handlers,
- * is fc_reactor_wake(). The back end (epoll here) is the five functions of reactor_backend.h. */
+ * is fc_reactor_wake(). The back end (epoll here) is the five functions of reactor_private.h. */
 #ifndef FC_REACTOR_H
 #define FC_REACTOR_H
 

@@ -4,6 +4,10 @@
  *      |   [tail=======)   |   [tail=======)   |     the same pages twice: what is written in one
  *      |=====)       [=====|=====)       [=====|     half is read in the other
  *
+ * The trick is old and known as the virtual, mirrored or magic ring buffer; between its two threads
+ * the ring is Lamport's (1977). In the structure constants come first, then `head` and `tail` on
+ * lines of their own (concurrent.h).
+ *
  * The memory is a memfd mapped twice, side by side, so that a span which passes the end of the
  * first half goes on in the second and no caller ever sees two pieces. Where that cannot be had
  * (no memfd, no address space, no wish for shared memory) the halves are plain memory and a commit
@@ -15,7 +19,7 @@
  * capacity divides because it is a power of two: head - tail and head & mask stay right across the
  * wrap. A power of two that fits in size_t twice over is also what tells full (head - tail ==
  * capacity) from empty (0) without a spare byte. It is a multiple of the page since pages are what
- * is mapped.
+ * is mapped. Nothing is compared and swapped, so there is no ABA.
  *
  * One thread may write (claim, commit, read_from) while another reads (peek, consume, write_to).
  * Each owns one position, on its own cache line, and these are the orders:
@@ -29,10 +33,9 @@
 #ifndef FC_RING_H
 #define FC_RING_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <sys/types.h>
 
+#include "fc/concurrent.h"
 #include "fc/mem.h"
 
 #define FC_RING_MAX_BYTES ((size_t)1 << (sizeof(size_t) * 8 - 18))
@@ -53,10 +56,11 @@ typedef struct fc_ring {
   size_t capacity;
   const fc_mem *mem;
   const fc_ring_sys *sys; /* NULL: plain memory, mirrored by copying */
-  char pad_head[64];
+  FC_LINE_REST(rest0, 4 * sizeof(void *));
   atomic_size_t head; /* the writer's: bytes ever committed */
-  char pad_tail[64];
+  FC_LINE_REST(rest1, sizeof(size_t));
   atomic_size_t tail; /* the reader's: bytes ever consumed */
+  FC_LINE_REST(rest2, sizeof(size_t));
 } fc_ring;
 
 /* A ring for at least `capacity` bytes, rounded up to a power of two and, if it is mapped, to a

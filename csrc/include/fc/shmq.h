@@ -109,6 +109,9 @@ void fc_shmq_stage(fc_shmq *q, size_t len, uint16_t kind, uint16_t aux);
 /* Makes what is staged visible, at once, and wakes consumers that sleep. */
 void fc_shmq_publish(fc_shmq *q);
 
+/* Whether a message of `len` bytes may fit at this moment; true while no lane is owned. */
+bool fc_shmq_has_space(const fc_shmq *q, size_t len);
+
 /* Without the lock: sleeps until a message of `len` bytes may fit, for `timeout_ns` at most and for
  * FC_SHMQ_SLICE_NS at most, or until a signal. 0: look again. FC_ECLOSED: the queue was shut down.
  * -EOWNERDEAD, once for each death: the last consumer died, and no other has come. */

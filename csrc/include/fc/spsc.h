@@ -18,7 +18,8 @@
  * with release after it wrote the records, the consumer loads it with acquire before it reads them.
  * The consumer stores `head` with release after it read them, the producer loads it with acquire
  * before it overwrites them. Nothing else is shared, so nothing needs more. Each call is wait-free,
- * and every one of its answers, full and empty included, is linearizable.
+ * and every one of its answers, full and empty included, is linearizable. Positions never come back
+ * (concurrent.h) and are not compared and swapped: no ABA.
  *
  * There is no pointer in the ring: a block of fc_spsc_bytes() in memory that two processes share
  * may be placed by one and attached by the other, at different addresses. A process that is killed
@@ -78,10 +79,11 @@ static inline size_t fc_spsc_capacity(const fc_spsc *q) {
 }
 
 /* Exact for the producer and the consumer while the other rests; else a moment's view, by any
- * thread, and never more than the capacity. `head` is read first: it cannot overtake `tail`. */
+ * thread, and never more than the capacity. `head` is read first, with acquire, so that the `tail`
+ * read after it is not one that it has overtaken; that one needs no more, as no record is read. */
 static inline size_t fc_spsc_len(const fc_spsc *q) {
   uint64_t head = atomic_load_explicit(&q->head, memory_order_acquire);
-  uint64_t len = atomic_load_explicit(&q->tail, memory_order_acquire) - head;
+  uint64_t len = atomic_load_explicit(&q->tail, memory_order_relaxed) - head;
   return len > q->mask ? (size_t)q->mask + 1 : (size_t)len;
 }
 

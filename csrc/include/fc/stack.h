@@ -18,9 +18,12 @@
  * was popped is harmless; the exchange then fails.
  *
  * Memory orders. A push exchanges with release and a pop loads head with acquire: what the pusher
- * did with the slot comes before what the popper does. `next` is relaxed, ordered by head. A pop
- * in between does not break the chain from a push to a later pop, being a read-modify-write, which
- * goes on with the release sequence of the push. Lock-free; every answer is linearizable. */
+ * did with the slot, and next[] of it, comes before what the popper does. So `next` is relaxed. A
+ * pop in between does not break the chain from a push to a later pop, being a read-modify-write,
+ * which goes on with the release sequence of the push. The load of a pop, first or by an exchange
+ * that failed, is what must be acquire, as next[] is read upon it; the exchange that succeeds is so
+ * only because C11 has it no weaker than the one that fails. It need not release: what it stores is
+ * computed from the next[] it has read. Lock-free; every answer is linearizable. */
 #ifndef FC_STACK_H
 #define FC_STACK_H
 
@@ -51,8 +54,9 @@ void fc_stack_fill(fc_stack *s);
 /* For tests: empties an unused stack and starts its tag at `tag`. */
 void fc_stack_seek(fc_stack *s, uint64_t tag);
 
+/* A moment's view, by any thread; it orders nothing. */
 static inline bool fc_stack_empty(const fc_stack *s) {
-  uint64_t head = atomic_load_explicit(&s->head, memory_order_acquire);
+  uint64_t head = atomic_load_explicit(&s->head, memory_order_relaxed);
   return (head & ((UINT64_C(1) << s->index_bits) - 1)) == 0;
 }
 

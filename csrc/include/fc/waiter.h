@@ -35,6 +35,12 @@
  * gives up (cancel, deadline, signal) is not doomed if the epoch has not moved, and lowers neither;
  * if it has moved, the woken become too few at worst: one system call for nothing.
  *
+ * Memory orders, but for the fences. A notify raises the epoch with release, and a waiter that
+ * leaves looks at it with acquire, so one that is told it was woken sees all that its notifier did.
+ * Other looks at the state are relaxed: its own order of changes makes the counts right. Prepare
+ * adds seq_cst only for ThreadSanitizer, where that, and an addition of 0 by the notifier, stand in
+ * for the fences; beside a fence it costs nothing.
+ *
  * A waiter may wake for nothing: the condition is always looked at again. An epoch comes back after
  * 2^32 notifies that found a sleeper; a waiter would be deceived if exactly that many fell between
  * its prepare and its commit, and then sleeps until the next notify or its deadline.
@@ -87,8 +93,9 @@ static inline uint32_t fc_waiter_prepare(fc_waiter *w) {
 void fc_waiter_cancel(fc_waiter *w, uint32_t key);
 
 /* Sleeps until a notify that came after the prepare, or until `deadline_ns` of CLOCK_MONOTONIC
- * (FC_WAITER_NEVER: none). Returns 0 when woken, FC_ETIMEOUT, or -EINTR when a signal handler ran
- * (also for FC_WAITER_NEVER; the caller may just begin again). */
+ * (FC_WAITER_NEVER: none). Returns 0 when woken, after which all that the notifier did before is
+ * visible, FC_ETIMEOUT, or -EINTR when a signal handler ran (also for FC_WAITER_NEVER; the caller
+ * may just begin again). */
 int fc_waiter_commit(fc_waiter *w, uint32_t key, uint64_t deadline_ns);
 
 void fc_waiter_wake(fc_waiter *w, bool all); /* private to the two below */

@@ -78,10 +78,11 @@ void fc_wsdeque_seek(fc_wsdeque *d, int64_t index);
 /* Doubles the array. Returns 0, FC_ENOMEM, or FC_ELIMIT at max_capacity. Private to push. */
 int fc_wsdeque_grow(fc_wsdeque *d, int64_t bottom);
 
-/* A moment's view, by any thread. */
+/* A moment's view, by any thread. `top` is read first, and acquire keeps it first: the `bottom`
+ * read after it is not one that it has overtaken. */
 static inline size_t fc_wsdeque_len(const fc_wsdeque *d) {
   int64_t top = atomic_load_explicit(&d->top, memory_order_acquire);
-  int64_t bottom = atomic_load_explicit(&d->bottom, memory_order_acquire);
+  int64_t bottom = atomic_load_explicit(&d->bottom, memory_order_relaxed);
   return bottom > top ? (size_t)(bottom - top) : 0;
 }
 

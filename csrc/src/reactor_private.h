@@ -1,6 +1,6 @@
-/* reactor_backend.h - what a back end of the reactor is: five functions. Private to csrc. */
-#ifndef FC_REACTOR_BACKEND_H
-#define FC_REACTOR_BACKEND_H
+/* reactor_private.h - what a back end of the reactor is: five functions. */
+#ifndef FC_REACTOR_PRIVATE_H
+#define FC_REACTOR_PRIVATE_H
 
 #include "fc/reactor.h"
 
