@@ -26,8 +26,8 @@ CTEST_RUN := --output-on-failure --no-tests=error -j $(JOBS)
 REPORTS := build/reports/$(notdir $(VENV))
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help build run test test-c test-tsan test-wheel check-rebuild coverage bench-http fuzz \
-  wheel lint clean ctest-plain bench-shared-queue kill-shared-queue
+.PHONY: help build run test test-c test-tsan test-wheel check-rebuild coverage bench-http \
+  bench-kernel fuzz wheel lint clean ctest-plain bench-shared-queue kill-shared-queue
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -54,6 +54,7 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-install
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp-install
 	@$(PIP) $$($(PY) -c '$(TABLE); print(*t["project"]["optional-dependencies"]["bench"])')
+	@$(PIP) faster-fifo || echo "faster-fifo cannot be built: measuring without it"
 	@touch $@
 
 README.md:
@@ -144,8 +145,14 @@ coverage: $(VENV)/.stamp-dev ## line coverage of .py/.pyx (coverage.py) and csrc
 bench-http: build $(VENV)/.stamp-bench ## the HTTP benchmark against its rivals
 	$(PY) bench/bench_http.py
 
-bench-shared-queue: build ## SharedQueue against other queues between processes
-	@$(PIP) faster-fifo || echo "faster-fifo cannot be installed: measuring without it"
+ONLY ?=
+BENCH_ARGS ?=
+PYTEST_BENCH := --benchmark-enable --benchmark-columns=min,median,iqr,ops --benchmark-sort=min
+bench-kernel: build $(VENV)/.stamp-bench ## the kernel against its rivals (ONLY=pools,queues)
+	$(PY) bench/bench_kernel.py $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
+	$(if $(ONLY),,$(PY) -m pytest -q $(PYTEST_BENCH) bench/test_kernel_benchmarks.py)
+
+bench-shared-queue: build $(VENV)/.stamp-bench ## SharedQueue against its rivals, in full
 	$(PY) bench/bench_shared_queue.py
 
 ROUNDS ?= 1000

@@ -26,6 +26,7 @@ import http_idle
 from http_load import ROWS, SLEEP0, Load, Row, WrongReply, check, wrk
 from http_servers import ABOUT, ROOT, STARTERS, Server, Servers
 from support import machine, process, table
+from support.progress import Progress
 
 PACKAGES = ["flowcore", "uvicorn", "uvloop", "httptools", "granian"]
 SLEEP0_LIMIT_US = 3.0
@@ -68,26 +69,6 @@ def drive(server: Server, row: Row, connections: int, seconds: int) -> Slice:
     load = wrk(server.port(row.canned), row, connections, seconds)
     used = process.cpu_s(pid) - before
     return Slice(load, used * 1e6 / load.requests)
-
-
-class Progress:
-    """One line on a terminal that is overwritten; nothing when stderr is not one."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.start = total, 0, time.monotonic()
-
-    def show(self, what: str) -> None:
-        if sys.stderr.isatty():
-            spent = time.monotonic() - self.start
-            text = f"[{self.done + 1}/{self.total}] {what}"
-            if self.done:
-                text += f", {spent / self.done * (self.total - self.done):.0f} s left"
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-        self.done += 1
-
-    def clear(self) -> None:
-        if sys.stderr.isatty():
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 Rounds = dict[str, list[Slice]]  # by server; the n-th slices of all were run next to each other

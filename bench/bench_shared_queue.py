@@ -5,13 +5,21 @@
 Producers are processes of their own; this process consumes. The clock runs from the signal to start
 to the last message. Every message carries its producer and its number, and what arrived is checked
 after the clock has stopped. Rates are medians of the runs, and the factors are SharedQueue's rate
-by the rival's. A queue without batches stands in the batch rows with its single rate.
+by the rival's. The entrants take turns. A queue without batches stands in the batch rows with its
+single rate.
+
+"bare memcpy" is the limit that two copies set: one process copies messages into a ring that two
+processes share, the other copies them out into one buffer, and there is nothing else, no lock, no
+allocation, no object.
 """
 
 import argparse
+import ctypes
 import itertools
 import json
+import mmap
 import multiprocessing
+import os
 import statistics
 import struct
 import time
@@ -32,7 +40,9 @@ except ImportError:
 HEAD = struct.Struct("<II")
 LANE_BYTES = {16: 1 << 20, 256: 1 << 20, 16384: 1 << 22, 1 << 20: 1 << 23}
 BATCH = {16: 256, 256: 256, 16384: 64, 1 << 20: 2}  # a quarter of the memory at most
-CYCLE = {16: 1 << 16, 256: 1 << 16, 16384: 1 << 11, 1 << 20: 64}  # messages that differ
+# Messages that differ. The large ones fit into the cache, as if they had just been made.
+CYCLE = {16: 1 << 16, 256: 1 << 16, 16384: 1 << 9, 1 << 20: 8}
+BARE_BYTES = 1 << 20  # below, what Python adds to a bare copy counts
 LABELS = {16: "16 B", 256: "256 B", 16384: "16 KiB", 1 << 20: "1 MiB"}
 
 
@@ -83,24 +93,42 @@ def produce(q: Any, put: str | None, producer: int, size: int, count: int, gates
     start.wait()
     for each in itertools.islice(itertools.cycle(items), count):
         send(each)
+    if isinstance(q, SharedQueue):
+        q.close()  # one that merely ends has died, which the consumer would be told
 
 
-def consume(q: Any, get: str | None, size: int, total: int) -> list[bytes]:
-    keep = size if size <= 16 else HEAD.size
+def consume(q: Any, get: str | None, size: int, total: int) -> tuple[list[bytes], int]:
+    """What arrived, as pieces and the distance of the messages in them: whole messages, or only
+    their heads. Does little for each, since it is on the clock."""
     got: list[bytes] = []
+    step = size if size <= 16 else HEAD.size
     if get is None:
         take = q.get
-        if keep == size:
+        if step == size:
             for _ in range(total):
                 got.append(take())
         else:
             for _ in range(total):
-                got.append(check_size(take(), size)[:keep])
-        return got
+                got.append(check_size(take(), size)[:step])
+        return got, step
     get_many = getattr(q, get)
-    while len(got) < total:
-        got += [check_size(m, size)[:keep] for m in get_many()] if keep < size else get_many()
-    return got
+    count = 0
+    while count < total:
+        batch = get_many()
+        count += len(batch)
+        if step == size:
+            got += batch
+        elif size <= 256:
+            got.append(heads_of(batch, size).tobytes())
+        else:
+            got += [check_size(m, size)[:step] for m in batch]
+    return got, step
+
+
+def heads_of(messages: list[bytes], size: int) -> memoryview:
+    joined = b"".join(messages)
+    assert len(joined) == size * len(messages)
+    return memoryview(joined).cast("Q")[:: size // HEAD.size]
 
 
 def check_size(message: bytes, size: int) -> bytes:
@@ -108,14 +136,14 @@ def check_size(message: bytes, size: int) -> bytes:
     return message
 
 
-def check(got: list[bytes], size: int, producers: int, count: int) -> None:
+def check(pieces: list[bytes], step: int, size: int, producers: int, count: int) -> None:
     """Every message once, and those of a producer in their order."""
-    assert len(got) == producers * count, f"{len(got)} messages"
+    joined = b"".join(pieces)
+    assert len(joined) == producers * count * step, f"{len(joined)} bytes"
     at = [0] * producers
-    for each in got:
-        producer, number = HEAD.unpack_from(each)
+    for i in range(0, len(joined), step):
+        producer, number = HEAD.unpack_from(joined, i)
         assert number == at[producer] % CYCLE[size], f"{number} after {at[producer]}"
-        assert size > 16 or len(each) == size
         at[producer] += 1
 
 
@@ -134,34 +162,89 @@ def rate(rival: Rival, size: int, producers: int, batched: bool, count: int) -> 
         gates[0].acquire()
     began = time.perf_counter()
     gates[1].set()
-    got = consume(q, get, size, producers * count)
+    got, step = consume(q, get, size, producers * count)
     seconds = time.perf_counter() - began
     for each in children:
         each.join(20)
         assert each.exitcode == 0, f"a producer of {rival.name} ended with {each.exitcode}"
     if hasattr(q, "close"):
         q.close()
-    check(got, size, producers, count)
+    check(got, step, size, producers, count)
     return producers * count / seconds
 
 
-def measure(rival: Rival, size: int, producers: int, batched: bool, options: Any) -> float:
-    """The median rate, with as many messages as take about the time that was asked for."""
+def enough(rival: Rival, size: int, producers: int, batched: bool, options: Any) -> int:
+    """As many messages of a producer as take about the time that was asked for."""
     first = min(20_000, max(100, (256 << 20) // size))
     guess = rate(rival, size, producers, batched, whole_batches(first / producers, size))
     most = (4 << 30) // size if size > 256 else 2_500_000
-    count = whole_batches(min(guess * options.seconds, most) / producers, size)
-    return statistics.median(
-        rate(rival, size, producers, batched, count) for _ in range(options.runs)
-    )
+    return whole_batches(min(guess * options.seconds, most) / producers, size)
+
+
+def measure(
+    entrants: list[Rival], size: int, producers: int, batched: bool, options: Any
+) -> tuple[dict[str, float], float | None]:
+    """Median rates, and the bare one where it is measured. All take turns in each run, so that what
+    else the machine does meets all of them."""
+    counts = [enough(each, size, producers, batched, options) for each in entrants]
+    runs: dict[str, list[float]] = {each.name: [] for each in entrants}
+    bare = []
+    for _ in range(options.runs):
+        for each, count in zip(entrants, counts, strict=True):
+            runs[each.name].append(rate(each, size, producers, batched, count))
+        if size >= BARE_BYTES:
+            bare.append(bare_rate(size, counts[0]))
+    medians = {name: statistics.median(found) for name, found in runs.items()}
+    return medians, statistics.median(bare) if bare else None
+
+
+class BareRing:
+    """Shared memory with two counters and room for messages."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.slots = LANE_BYTES[size] // size
+        self.memory = mmap.mmap(-1, mmap.PAGESIZE + LANE_BYTES[size])
+        self.counters = memoryview(self.memory).cast("Q")
+        self.place = ctypes.addressof(ctypes.c_char.from_buffer(self.memory)) + mmap.PAGESIZE
+
+    def copy_in(self, count: int) -> None:
+        items = messages_of(0, self.size)
+        places = [ctypes.c_char_p(m) for m in items]
+        for i in range(count):
+            while i - self.counters[8] >= self.slots:
+                os.sched_yield()
+            at = self.place + i % self.slots * self.size
+            ctypes.memmove(at, places[i % len(places)], self.size)
+            self.counters[0] = i + 1
+
+    def copy_out(self, numbers: range) -> None:
+        buffer = ctypes.create_string_buffer(self.size)
+        for i in numbers:
+            while self.counters[0] <= i:
+                os.sched_yield()
+            ctypes.memmove(buffer, self.place + i % self.slots * self.size, self.size)
+            self.counters[8] = i + 1
+
+
+def bare_rate(size: int, count: int) -> float:
+    ring = BareRing(size)
+    child = multiprocessing.Process(target=ring.copy_in, args=(ring.slots + count,), daemon=True)
+    child.start()
+    ring.copy_out(range(ring.slots))  # then the child runs, and the memory is there
+    began = time.perf_counter()
+    ring.copy_out(range(ring.slots, ring.slots + count))
+    seconds = time.perf_counter() - began
+    child.join()
+    return count / seconds
 
 
 def whole_batches(count: float, size: int) -> int:
     return max(1, round(count / BATCH[size])) * BATCH[size]
 
 
-def shown(value: float) -> str:
-    return f"{value:,.0f}"
+def shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def main() -> None:
@@ -176,25 +259,23 @@ def main() -> None:
     rows, results = [], []
     cases = [(size, 1, batched) for batched in (False, True) for size in LANE_BYTES]
     cases += [(16, 3, False), (16, 3, True), (16384, 3, False)]
-    single: dict[tuple[str, int, int], float] = {}
+    single: dict[tuple[int, int], dict[str, float]] = {}
     for size, producers, batched in cases:
-        rates = []
-        for each in entrants:
-            key = (each.name, size, producers)
-            if batched and not each.batch and key in single:
-                rates.append(single[key])
-                continue
-            rates.append(measure(each, size, producers, batched, options))
-            if not batched:
-                single[key] = rates[-1]
+        known = single[size, producers] if batched else {}
+        unknown = [each for each in entrants if each.batch or not known]
+        found, bare = measure(unknown, size, producers, batched, options)
+        rates = {each.name: found.get(each.name) or known[each.name] for each in entrants}
+        if not batched:
+            single[size, producers] = rates
+        ours, *others = rates.values()
         label = f"{LABELS[size]} {'batches' if batched else 'singly'}, {producers} producer"
         label += "s" if producers > 1 else ""
-        factors = [f"{rates[0] / r:.1f} x" for r in rates[1:]]
-        rows.append([label, *map(shown, rates), *factors])
-        results.append(dict(zip([e.name for e in entrants], rates, strict=True)) | {"case": label})
+        factors = [f"{ours / r:.1f} x" for r in others]
+        rows.append([label, *map(shown, [*rates.values(), bare]), *factors])
+        results.append({"case": label, **rates, "bare memcpy": bare})
         print(f"  {label}: {', '.join(factors)}", flush=True)
     names = [each.name for each in entrants]
-    head = ["messages/s", *names, *(f"by {name}" for name in names[1:])]
+    head = ["messages/s", *names, "bare memcpy", *(f"by {name}" for name in names[1:])]
     print("\n" + render(head, rows))
     if options.json:
         with open(options.json, "w") as f:
