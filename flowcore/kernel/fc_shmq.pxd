@@ -61,6 +61,7 @@ cdef extern from "fc/shmq.h" nogil:
     int fc_shmq_reserve(fc_shmq *q, size_t len, unsigned char **data)
     void fc_shmq_stage(fc_shmq *q, size_t len, uint16_t kind, uint16_t aux)
     void fc_shmq_publish(fc_shmq *q)
+    bint fc_shmq_has_space(const fc_shmq *q, size_t len)
     int fc_shmq_wait_space(fc_shmq *q, size_t len, int64_t timeout_ns)
 
     int fc_shmq_recv_trylock(fc_shmq *q)

@@ -38,8 +38,9 @@ cdef class Turn:
     cdef object future             # what it waits for now
 
     cdef object step(self)
-    cdef bint attempt(self) except -1
-    cdef int suspend(self) except -1
+    cdef object advance(self)
+    cdef object attempt(self)
+    cdef object suspend(self)
     cdef int abandon(self) except -1
 
 

@@ -1,6 +1,8 @@
 """Waiting for a bounded queue, in threads and in coroutines: what all queues have in common."""
 
 cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from flowcore.kernel.fc_err cimport FC_ECLOSED
@@ -41,6 +43,23 @@ cdef extern from *:
     }
     """
     int fc_stop_iteration(object value) except -1
+    void fc_set_stop_iteration "fc_stop_iteration" (object value)
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+
+    ctypedef PySendResult (*sendfunc)(PyObject *, PyObject *, PyObject **) except PYGEN_ERROR
+    ctypedef PyObject *(*iternextfunc)(PyObject *) except? NULL
+
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
+
+    ctypedef struct PyTypeObject:
+        iternextfunc tp_iternext
+        PyAsyncMethods *tp_as_async
 
 # From Python 3.13 on the queues of the standard library can be shut down too.
 _ShutDown = getattr(queue, "ShutDown", None)
@@ -219,6 +238,13 @@ cdef class Turn:
 
     cdef object step(self):
         """Raises StopIteration with the result, or gives the future to wait for."""
+        result = self.advance()
+        if self.future is None:
+            fc_stop_iteration(result)
+        return result
+
+    cdef object advance(self):
+        """Gives the result, or the future to wait for, which is ``self.future`` then."""
         if self.queue is None:
             raise RuntimeError("cannot reuse an awaited operation of a queue")
         if self.future is not None:
@@ -228,32 +254,32 @@ cdef class Turn:
                 self.abandon()
                 raise CancelledError()
             self.future = None
-        if not self.attempt():
-            self.suspend()
-        return self.future
+        result = self.attempt()
+        return self.suspend() if result is NOT_YET else result
 
-    cdef bint attempt(self) except -1:
-        """False: not yet. There is no true: a result is raised."""
+    cdef object attempt(self):
         try:
             result = self.queue.attempt(self.op, self.argument)
         except BaseException:
             self.abandon()
             raise
-        if result is NOT_YET:
-            return False
-        self.abandon()
-        fc_stop_iteration(result)
+        if result is not NOT_YET:
+            self.abandon()
+        return result
 
-    cdef int suspend(self) except -1:
+    cdef object suspend(self):
+        """The future to wait for; or the result, which has come meanwhile."""
         cdef bint woken = self.party is not None
         if not woken:
             self.party = self.gate.party_of(get_running_loop())
         self.future = self.party.loop.create_future()
         self.gate.enter(self.party, self.future, woken)
-        self.attempt()
+        result = self.attempt()
+        if result is not NOT_YET:
+            return result
         # What a future of asyncio says to the task that it is yielded to.
         self.future._asyncio_future_blocking = True
-        return 0
+        return self.future
 
     cdef int abandon(self) except -1:
         """Done, or given up: nothing waits any more."""
@@ -276,3 +302,28 @@ cdef class Turn:
         # A task that is dropped while it waits.
         if self.future is not None and self.gate is not None and self.party is not None:
             self.abandon()
+
+
+# What tasks and ``await`` use, filled in by hand, since StopIteration that leaves a function of
+# Cython gets a traceback, which costs several times the operation.
+cdef PySendResult send_turn(PyObject *self, PyObject *value, PyObject **answer) except PYGEN_ERROR:
+    cdef Turn turn = <Turn>self
+    result = turn.advance()
+    Py_INCREF(result)
+    answer[0] = <PyObject *>result
+    return PYGEN_RETURN if turn.future is None else PYGEN_NEXT
+
+
+cdef PyObject *next_turn(PyObject *self) except? NULL:
+    cdef Turn turn = <Turn>self
+    result = turn.advance()
+    if turn.future is None:
+        if result is not None:  # which an iterator that ends without an exception stands for
+            fc_set_stop_iteration(result)
+        return NULL
+    Py_INCREF(result)
+    return <PyObject *>result
+
+
+(<PyTypeObject *>Turn).tp_iternext = next_turn
+(<PyTypeObject *>Turn).tp_as_async.am_send = send_turn

@@ -132,6 +132,31 @@ def test_get_bytes_leaves_an_object(q: SharedQueue) -> None:
     assert q.get() == [1]
 
 
+def test_bytes_into_a_buffer(q: SharedQueue) -> None:
+    into = bytearray(10)
+    for data in (b"abc", b"", b"0123456789"):
+        q.put_bytes(data)
+        assert q.get_into(into) == len(data)
+        assert into[: len(data)] == data
+    q.push(np.arange(2, dtype="u4"))
+    words = np.zeros(4, "u4")
+    assert q.get_into(words) == 8
+    assert words.tolist() == [0, 1, 0, 0]
+    q.put_bytes(b"0123456789a")
+    with pytest.raises(LimitExceeded, match="has 11 bytes, the buffer has room for 10"):
+        q.get_into(into)
+    assert q.get_bytes() == b"0123456789a"
+    q.put([1])
+    with pytest.raises(InvalidState, match="is an object"):
+        q.get_into(into)
+    assert q.get() == [1]
+    for target, match in ((b"0123", "read-only"), (np.zeros(8)[::2], "not contiguous")):
+        with pytest.raises(InvalidArgument, match=match):
+            q.get_into(target)
+    with pytest.raises(QueueEmpty):
+        q.get_into(into, timeout=0)
+
+
 def test_batches(q: SharedQueue) -> None:
     items = [b"a", "b", 3, [4], np.arange(5)] * 20
     assert q.put_many(iter(items)) == 100

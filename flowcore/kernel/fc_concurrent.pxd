@@ -1,0 +1,2 @@
+cdef extern from "fc/concurrent.h" nogil:
+    void fc_cpu_relax()

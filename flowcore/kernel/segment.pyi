@@ -1,0 +1,5 @@
+from flowcore.errors import ConnectionClosed
+
+__all__ = ["PeerDied"]
+
+class PeerDied(ConnectionClosed): ...
