@@ -4,15 +4,12 @@ import queue
 from collections.abc import Callable
 from typing import Any
 
-import flowcore.kernel
+import numpy
+
+from flowcore.kernel import SPSCRecordQueue
 from kernel.arrivals import WrongResult
 from kernel.contest import Contest, Entrant
 from kernel.threads import PATIENCE_S, Crowd
-
-try:
-    import numpy
-except ImportError:
-    numpy = None
 
 BATCH = 256
 CAPACITY = 1 << 14  # records; the rivals hold as many arrays as make that
@@ -64,24 +61,18 @@ def pass_on(make: Callable[[], Any], send: Send, take: Take, count: int,
 
 
 def contests() -> list[Contest]:
-    title = f"float64 records between two threads, {BATCH} at once"
-    if numpy is None:
-        return [Contest(title, [], {"records": "numpy is not installed"})]
-
     def entrant(name: str, make: Callable[[], Any], send: Send, take: Take,
                 ours: bool = False) -> Entrant:
         return Entrant(name, lambda count: pass_on(make, send, take, count), ours=ours,
                        step=BATCH, first=256 * BATCH)
 
-    found, absent = [], {}
-    if ring := getattr(flowcore.kernel, "SPSCRecordQueue", None):
-        found.append(entrant("SPSCRecordQueue", lambda: ring(CAPACITY, numpy.float64), push,
-                             pop_into, True))
-    else:
-        absent["SPSCRecordQueue"] = "which this flowcore does not have"
-    found += [
+    def ring() -> SPSCRecordQueue:
+        return SPSCRecordQueue(CAPACITY, numpy.float64)
+
+    found = [
+        entrant("SPSCRecordQueue", ring, push, pop_into, True),
         entrant("queue.SimpleQueue of arrays", queue.SimpleQueue, put_copy, get_copy),
         entrant("queue.Queue of arrays", lambda: queue.Queue(CAPACITY // BATCH), put_copy,
                 get_copy),
     ]
-    return [Contest(title, found, absent)]
+    return [Contest(f"float64 records between two threads, {BATCH} at once", found, {})]

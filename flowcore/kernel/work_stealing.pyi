@@ -27,7 +27,7 @@ class WorkStealingPool(ThreadPoolExecutor):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         max_pending: int = 1048576,
-        caller_runs: bool = False,
+        caller_runs: bool | None = None,
     ) -> None: ...
     def submit(
         self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs

@@ -675,7 +675,7 @@ cdef class PoolCore:
     """The working half of WorkStealingPool."""
 
     def __init__(self, workers=None, *, thread_name_prefix="", initializer=None, initargs=(),
-                 max_pending=1 << 20, bint caller_runs=False):
+                 max_pending=1 << 20, caller_runs=None):
         if workers is None:
             workers = min(32, (os.cpu_count() or 1) + 4)
         if not 0 < workers <= MAX_WORKERS:
@@ -688,6 +688,8 @@ cdef class PoolCore:
         scheduler.prefix = thread_name_prefix or f"WorkStealingPool-{next(pool_numbers)}"
         scheduler.initializer = initializer
         scheduler.initargs = tuple(initargs)
+        if caller_runs is None:
+            caller_runs = workers > 1 and initializer is None
         scheduler.caller_runs = caller_runs
         self.scheduler = scheduler
         self.mailboxes = weakref.WeakKeyDictionary()
@@ -889,8 +891,10 @@ class WorkStealingPool(PoolCore, ThreadPoolExecutor):
         initializer: called with ``initargs`` in each thread before its first task; if it fails, the
             pool is broken and so are the tasks that wait.
         max_pending: tasks that may wait; one more raises ``LimitExceeded``.
-        caller_runs: a thread that runs no event loop and waits for the result of a task that has
-            not begun runs it itself.
+        caller_runs: a thread that waits for the result of a task that has not begun, without a
+            time-out and outside of an event loop, runs it itself, which spares two switches of
+            threads. By default so unless the pool's threads matter to its tasks: a single worker
+            or an initializer says that they do.
 
     Raises:
         InvalidArgument: workers or max_pending is out of range.

@@ -272,23 +272,37 @@ def test_embed(root: Path) -> None:
             child.kill()
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-def test_cimport_reactor(root: Path, tmp_path: Path) -> None:
+def built_and_run(root: Path, name: str, where: Path, *arguments: str) -> str:
+    """What the demo.py of an example prints that is compiled first, in a copy of it."""
     pytest.importorskip("Cython")
     pytest.importorskip("setuptools")
-    where = tmp_path / "cimport_reactor"
-    built = shutil.ignore_patterns("build", "*.so", "*.c")
-    shutil.copytree(root / "examples" / "cimport_reactor", where, ignore=built)
+    left = shutil.ignore_patterns("build", "*.so", "*.c")
+    shutil.copytree(root / "examples" / name, where, ignore=left)
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     done = subprocess.run(
         build, cwd=where, env=environment(), capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
     demo = subprocess.run(
-        [sys.executable, "demo.py"], cwd=where, env=environment(), capture_output=True, text=True,
-        timeout=30,
+        [sys.executable, "demo.py", *arguments], cwd=where, env=environment(), capture_output=True,
+        text=True, timeout=60,
     )
     assert (demo.returncode, demo.stderr) == (0, "")
-    items, calls = (int(number) for number in re.findall(r"\d+", demo.stdout))
+    return demo.stdout
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_cimport_reactor(root: Path, tmp_path: Path) -> None:
+    printed = built_and_run(root, "cimport_reactor", tmp_path / "example")
+    items, calls = (int(number) for number in re.findall(r"\d+", printed))
     assert items == 24
     assert calls <= 3
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_cimport_queue(root: Path, tmp_path: Path) -> None:
+    printed = built_and_run(root, "cimport_queue", tmp_path / "example", "400000")
+    copied, in_place, objects = printed.splitlines()
+    assert copied.startswith("produce: 400000 ticks, sum 700000.0, ")
+    assert in_place.startswith("produce_in_place: 400000 ticks, sum 700000.0, ")
+    assert objects == "put_repeatedly: 4000 objects"

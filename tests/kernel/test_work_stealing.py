@@ -143,13 +143,13 @@ def test_slow_initializers_do_not_hold_each_other_up():
         assert pool.stats()["workers"] == 3
 
 
-def test_threads_start_when_needed(pool):
-    assert pool.stats()["workers"] == 0
-    for _ in range(10):
-        pool.submit(int).result()
-        until(lambda: pool.stats()["running"] == 0)
-    assert pool.stats()["workers"] <= 2
-    assert len(pool._threads) == pool.stats()["workers"]
+def test_threads_start_when_needed():
+    with WorkStealingPool(3, caller_runs=False) as pool:
+        assert pool.stats()["workers"] == 0
+        for _ in range(10):
+            pool.submit(int).result()
+            until(lambda: pool.stats()["running"] == 0)
+        assert len(pool._threads) == pool.stats()["workers"] <= 2
 
 
 def test_names():
@@ -989,6 +989,26 @@ def test_caller_runs():
         until(lambda: pool.stats()["running"] == 0)
         stats = pool.stats()
         assert (stats["completed"], stats["failed"], stats["pending"]) == (3, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "runs"),
+    [
+        ({"workers": 2}, True),
+        ({"workers": 1}, False),
+        ({"workers": 2, "initializer": int}, False),
+        ({"workers": 2, "caller_runs": False}, False),
+        ({"workers": 1, "initializer": int, "caller_runs": True}, True),
+    ],
+)
+def test_callers_run_what_the_pools_threads_do_not_matter_to(options, runs):
+    with WorkStealingPool(**options) as pool:
+        gates = [Gate(pool) for _ in range(options["workers"])]
+        future = pool.submit(threading.get_ident)
+        timer = threading.Timer(0.05, lambda: [gate.open() for gate in gates])
+        timer.start()
+        assert (future.result() == threading.get_ident()) is runs
+        timer.join()
 
 
 def test_callers_run_nothing_unless_told(one, gate):
