@@ -117,7 +117,7 @@ def consume(q: Any, get: str | None, size: int, total: int) -> tuple[list[bytes]
         batch = get_many()
         count += len(batch)
         if step == size:
-            got += batch
+            got.append(b"".join(batch))
         elif size <= 256:
             got.append(heads_of(batch, size).tobytes())
         else:

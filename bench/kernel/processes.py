@@ -6,7 +6,8 @@ from kernel.arrivals import WrongResult
 from kernel.contest import Contest, Entrant
 from kernel.goal import Goal
 
-MANY_BYTES = 1 << 28  # what a slice may hold; messages are kept until they are checked
+MANY_BYTES = 1 << 28  # of the first slice
+MOST_BYTES = 4 << 30  # of any; what small messages say is kept until it is checked
 GOALS = {"mp.Queue", "faster-fifo"}
 SMALL_BYTES = 256
 LARGE_BYTES = 1 << 20
@@ -27,7 +28,7 @@ def entrant(rival: shared.Rival, size: int, producers: int, batched: bool) -> En
 
     is_ours = rival.name == "SharedQueue"
     goal = None if is_ours else goal_of(rival.name, size, batched)
-    most = min(400_000, (4 << 30) // size)
+    most = min(3_000_000 if batched else 400_000, MOST_BYTES // size)
     first = min(20_000, max(100, MANY_BYTES // size))
     step = producers * (shared.BATCH[size] if batched else 1)
     return Entrant(rival.name, run, goal, is_ours, step, first, most)

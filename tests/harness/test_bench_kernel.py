@@ -31,8 +31,6 @@ from kernel.floor import Floor  # noqa: E402
 from kernel.goal import Goal  # noqa: E402
 from kernel.kinds import SIMPLE, Kind  # noqa: E402
 
-from flowcore.kernel import PeerDied  # noqa: E402
-
 # ---- what arrives ------------------------------------------------------------------------------
 
 
@@ -214,23 +212,6 @@ def test_processes_tell_what_the_other_benchmark_found(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(processes.shared, "rate", wrong)
     with pytest.raises(WrongResult, match="SharedQueue: 3 messages"):
-        processes.contests()[0].entrants[0].run(256)
-
-
-def test_a_producer_that_came_too_late_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    tries: list[int] = []
-
-    def rate(*args: object) -> float:
-        tries.append(1)
-        if len(tries) < 3:
-            raise PeerDied("the last other producer died")
-        return 1e6
-
-    monkeypatch.setattr(processes.shared, "rate", rate)
-    assert processes.contests()[0].entrants[0].run(256) == pytest.approx(256e-6)
-    monkeypatch.setattr(processes, "TRIES", 2)
-    tries.clear()
-    with pytest.raises(WrongResult, match="in each of 2 tries"):
         processes.contests()[0].entrants[0].run(256)
 
 
