@@ -1,10 +1,6 @@
 """Record queues in Cython without the GIL, through their .pxd alone."""
 
 import asyncio
-import importlib.util
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,40 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness.served import environment
+from harness.compiled import compiled
 
 from flowcore.kernel import MPMCRecordQueue, QueueClosed, SPSCRecordQueue
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-
 SOURCE = Path(__file__).with_name("record_queue_threads.pyx")
-SETUP = """
-from Cython.Build import cythonize
-from setuptools import Extension, setup
-import flowcore
-setup(name="x", version="0", ext_modules=cythonize(
-    [Extension("record_queue_threads", ["record_queue_threads.pyx"],
-               include_dirs=[flowcore.get_include()])]))
-"""
 
 
 @pytest.fixture(scope="module")
 def nogil(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    pytest.importorskip("Cython")
-    pytest.importorskip("setuptools")
-    where = tmp_path_factory.mktemp("record_queue_threads")
-    shutil.copy(SOURCE, where)
-    done = subprocess.run(
-        [sys.executable, "-c", SETUP, "-q", "build_ext", "--inplace"], cwd=where,
-        env=environment(), capture_output=True, text=True, timeout=110,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    [built] = where.glob("*.so")
-    spec = importlib.util.spec_from_file_location("record_queue_threads", built)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return compiled(SOURCE, tmp_path_factory.mktemp(SOURCE.stem))
 
 
 @pytest.mark.parametrize("kind", [SPSCRecordQueue, MPMCRecordQueue])
