@@ -7,6 +7,17 @@
 #include "fc/err.h"
 #include "reactor_private.h"
 
+/* A node that is not whole yet hides those behind it; its sender wakes the reactor once it is. */
+static void run_posts(fc_reactor *r) {
+  for (int i = 0; i < FC_REACTOR_MAX_POSTS; i++) {
+    fc_mpsc_node *node = fc_mpsc_pop(&r->inbox);
+    if (!node) return;
+    fc_post *p = FC_CONTAINER(node, fc_post, node);
+    p->run(p);
+  }
+  if (!fc_mpsc_empty(&r->inbox)) fc_reactor_wake(r);
+}
+
 /* The counter is emptied before the flag falls, so that a wake-up which comes between the two is
  * not lost: this one serves it. The flag falls by an exchange, not a store, because that makes what
  * every waker did before visible here. */
@@ -17,6 +28,12 @@ static void wake_ready(fc_source *s, uint32_t events) {
   ssize_t n = read(s->fd, &count, sizeof count);
   (void)n;
   atomic_exchange(&r->woken, 0);
+  run_posts(r);
+}
+
+void fc_reactor_post(fc_reactor *r, fc_post *p) {
+  fc_mpsc_push(&r->inbox, &p->node);
+  fc_reactor_wake(r);
 }
 
 void fc_reactor_wake(fc_reactor *r) {
@@ -41,6 +58,7 @@ int fc_reactor_open(fc_reactor **out, const fc_reactor_config *config) {
   fc_list_init(&r->soon);
   fc_list_init(&r->flush);
   fc_list_init(&r->graves);
+  fc_mpsc_init(&r->inbox);
   fc_timers_init(&r->timers, fc_reactor_tick(r));
   r->pool = fc_pool_new(mem);
   if (!r->pool) goto no_pool;

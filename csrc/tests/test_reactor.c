@@ -457,6 +457,54 @@ static void test_wake(void) {
   fc_reactor_close(r);
 }
 
+typedef struct letter {
+  fc_post post;
+  fc_reactor *reactor;
+  int runs, again;
+} letter;
+
+static void run_letter(fc_post *p) {
+  letter *l = FC_CONTAINER(p, letter, post);
+  l->runs++;
+  if (l->again-- > 0) fc_reactor_post(l->reactor, &l->post);
+}
+
+/* What is posted runs in the next turn; a flood of posts leaves the turn to others in between; what
+ * was never run goes with the reactor. */
+static void test_posts(void) {
+  fc_reactor *r;
+  CHECK_INT(fc_reactor_open(&r, NULL), 0);
+  letter one = {.post.run = run_letter, .reactor = r};
+  fc_reactor_post(r, &one.post);
+  CHECK_INT(one.runs, 0);
+  CHECK_INT(fc_reactor_wait(r, FC_WAIT_FOREVER), 1);
+  fc_reactor_dispatch(r);
+  CHECK_INT(one.runs, 1);
+  CHECK_INT(turn(r), 0);
+
+  static letter many[FC_REACTOR_MAX_POSTS + 10];
+  for (size_t i = 0; i < FC_REACTOR_MAX_POSTS + 10; i++) {
+    many[i] = (letter){.post.run = run_letter, .reactor = r};
+    fc_reactor_post(r, &many[i].post);
+  }
+  turn(r);
+  CHECK_INT(many[FC_REACTOR_MAX_POSTS - 1].runs, 1);
+  CHECK_INT(many[FC_REACTOR_MAX_POSTS].runs, 0);
+  turn(r);
+  CHECK_INT(many[FC_REACTOR_MAX_POSTS + 9].runs, 1);
+  CHECK_INT(turn(r), 0);
+
+  one.again = 3 * FC_REACTOR_MAX_POSTS;
+  fc_reactor_post(r, &one.post);
+  for (int turns_taken = 1; one.again >= 0; turns_taken++) {
+    turn(r);
+    CHECK(one.runs <= 1 + turns_taken * FC_REACTOR_MAX_POSTS);
+  }
+  fc_reactor_post(r, &many[0].post);
+  fc_reactor_close(r);
+  CHECK_INT(many[0].runs, 1);
+}
+
 int main(void) {
   RUN(test_open_without_memory);
   RUN(test_open_without_descriptors);
@@ -473,5 +521,6 @@ int main(void) {
   RUN(test_waits_are_not_early);
   RUN(test_signal);
   RUN(test_wake);
+  RUN(test_posts);
   return 0;
 }

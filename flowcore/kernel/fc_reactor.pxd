@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from flowcore.kernel.fc_mpsc cimport fc_mpsc_node
+
 
 cdef extern from "fc/mem.h" nogil:
     ctypedef struct fc_mem:
@@ -54,6 +56,10 @@ cdef extern from "fc/reactor.h":
         fc_list link
         void (*run)(fc_task *t) noexcept
 
+    ctypedef struct fc_post:
+        fc_mpsc_node node
+        void (*run)(fc_post *p) noexcept
+
     ctypedef struct fc_reactor:
         const fc_clock *clock
         fc_timers timers
@@ -71,7 +77,8 @@ cdef extern from "fc/reactor.h":
     int fc_reactor_wait(fc_reactor *r, int64_t timeout_ns) nogil
     void fc_reactor_dispatch(fc_reactor *r)
     void fc_reactor_end_turn(fc_reactor *r)
-    void fc_reactor_wake(fc_reactor *r)
+    void fc_reactor_wake(fc_reactor *r) nogil
+    void fc_reactor_post(fc_reactor *r, fc_post *p) nogil
     int fc_source_set(fc_reactor *r, fc_source *s, uint32_t events)
     void fc_source_init(fc_source *s, int fd, void (*ready)(fc_source *, uint32_t) noexcept)
     uint64_t fc_reactor_tick(fc_reactor *r)

@@ -1,7 +1,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from flowcore.kernel.fc_reactor cimport fc_reactor, fc_source
+from flowcore.kernel.fc_reactor cimport fc_post, fc_reactor, fc_source
 from flowcore.loop.handles cimport Handle, TimerHandle
 
 
@@ -50,6 +50,7 @@ cdef class LoopCore:
     # For the packages that stand on the loop.
     cdef fc_reactor *open_reactor(self) except NULL
     cdef int keep_failure(self) except -1
+    cdef bint post(self, fc_post *p) noexcept nogil
     cdef object capture_call(self, object function, object owner)
 
     cdef void release(self) noexcept

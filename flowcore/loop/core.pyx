@@ -18,11 +18,13 @@ from flowcore.kernel.fc_reactor cimport (
     FC_READ,
     FC_WAIT_FOREVER,
     FC_WRITE,
+    fc_post,
     fc_reactor,
     fc_reactor_close,
     fc_reactor_dispatch,
     fc_reactor_end_turn,
     fc_reactor_open,
+    fc_reactor_post,
     fc_reactor_tick,
     fc_reactor_timeout,
     fc_reactor_wait,
@@ -183,6 +185,14 @@ cdef class LoopCore:
         if self.failure is None:
             self.failure = sys.exc_info()[1]
         return 0
+
+    cdef bint post(self, fc_post *p) noexcept nogil:
+        """Has ``p.run(p)`` called on the loop's thread, with the GIL. Any thread may post, without
+        the GIL as well, as long as something keeps the loop open; false: it was closed."""
+        if self.reactor is NULL:
+            return False
+        fc_reactor_post(self.reactor, p)
+        return True
 
     # ---- the ready queue -----------------------------------------------------------------------
     #

@@ -9,8 +9,9 @@
  *     ...                    the driver's own work
  *     fc_reactor_end_turn()  one gathered write per stream that was written to; dead things freed
  *
- * A reactor belongs to one thread. The single call allowed from others, and from signal handlers,
- * is fc_reactor_wake(). The back end (epoll here) is the five functions of reactor_private.h. */
+ * A reactor belongs to one thread. The calls allowed from others, and from signal handlers, are
+ * fc_reactor_wake() and fc_reactor_post(). The back end (epoll here) is the five functions of
+ * reactor_private.h. */
 #ifndef FC_REACTOR_H
 #define FC_REACTOR_H
 
@@ -19,6 +20,7 @@
 #include "fc/buf.h"
 #include "fc/clock.h"
 #include "fc/list.h"
+#include "fc/mpsc.h"
 #include "fc/sys.h"
 #include "fc/timer.h"
 
@@ -43,6 +45,14 @@ typedef struct fc_task {
   void (*run)(struct fc_task *t);
 } fc_task;
 
+/* Work that any thread sends to the reactor's. The memory is the sender's until `run`, which has it
+ * then and may send it again. */
+typedef struct fc_post {
+  fc_mpsc_node node;
+  void (*run)(struct fc_post *p);
+} fc_post;
+
+#define FC_REACTOR_MAX_POSTS 256 /* run in one turn before others have theirs */
 #define FC_REACTOR_BATCH 256 /* events taken from the kernel at once */
 #define FC_WAIT_FOREVER INT64_C(-1)
 
@@ -64,6 +74,7 @@ struct fc_reactor {
   fc_list soon;
   fc_list flush;
   fc_list graves;
+  fc_mpsc inbox; /* of posts */
   fc_source wake;
   atomic_int woken;   /* a wake-up is on its way: further ones are free */
   int backend_fd;
@@ -92,6 +103,10 @@ void fc_reactor_end_turn(fc_reactor *r);
 /* Ends the wait that is under way, or makes the next one return at once. Thread-safe, async-signal-
  * safe, and one system call for any number of calls until the reactor has woken. */
 void fc_reactor_wake(fc_reactor *r);
+
+/* Has p->run(p) called on the reactor's thread, in the order of the posts of one sender. Wakes the
+ * reactor as fc_reactor_wake() does. What has not run when the reactor is closed is dropped. */
+void fc_reactor_post(fc_reactor *r, fc_post *p);
 
 /* Watches the source for `events`, or stops with 0; registers and removes as needed. A source
  * removed here gets no further event, not even one already taken from the kernel. */
