@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.compiled import compiled
 
 import flowcore
-from harness.compiled import compiled
 
 SOURCE = Path(__file__).with_name("loop_posts.pyx")
 
