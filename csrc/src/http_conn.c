@@ -576,7 +576,7 @@ static void conn_free(fc_stream *st) {
 }
 
 static const fc_stream_ops stream_ops = {
-    conn_data, conn_eof, conn_drain, conn_deadline, conn_closed, conn_free, conn_gone,
+    conn_data, conn_eof, conn_drain, conn_deadline, conn_closed, conn_free, conn_gone, NULL, NULL,
 };
 
 /* ---- the server ------------------------------------------------------------------------------ */

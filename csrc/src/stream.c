@@ -13,7 +13,9 @@ enum {
   CLOSING = 32,    /* closes once the queue is sent */
   LINGERING = 64,  /* likewise, but discards input first */
   DISCARDING = 128, /* ... and has begun to */
-  GONE = 256        /* the peer went while reading was stopped; it may have sent more before */
+  GONE = 256,       /* the peer went while reading was stopped; it may have sent more before */
+  FINISHED = 512,   /* writing is shut down once the queue is sent */
+  KEEP_FD = 1024    /* the descriptor is not the stream's to close */
 };
 
 #define MAX_IOV 64
@@ -25,6 +27,7 @@ static void stream_ready(fc_source *source, uint32_t events);
 static void stream_timer(fc_timer *t);
 static void stream_flush_task(fc_task *t);
 static void stream_grave(fc_task *t);
+static void all_sent(fc_stream *s);
 
 /* Watches for what the flags ask. A failure here is a broken descriptor: the stream ends. */
 static void watch(fc_stream *s) {
@@ -63,8 +66,17 @@ static size_t unread_bytes(const fc_stream *s) {
   return s->in ? s->in->len - s->in_at : 0;
 }
 
-static bool can_write(const fc_stream *s) {
+/* Whether the owner still wants to hear of the stream. */
+static bool is_alive(const fc_stream *s) {
   return fc_stream_is_open(s) && !(s->flags & (CLOSING | LINGERING));
+}
+
+static bool can_write(const fc_stream *s) {
+  return is_alive(s) && !(s->flags & FINISHED);
+}
+
+void fc_stream_keep_fd(fc_stream *s) {
+  s->flags |= KEEP_FD;
 }
 
 static void drop_in(fc_stream *s) {
@@ -75,7 +87,7 @@ static void drop_in(fc_stream *s) {
 
 void fc_stream_trim(fc_stream *s) {
   if (unread_bytes(s) == 0) drop_in(s);
-  if (!can_write(s)) return;
+  if (!is_alive(s)) return;
   if (unread_bytes(s) >= s->max_in_bytes) s->flags |= FULL_IN;
   else s->flags &= (uint16_t)~FULL_IN;
   watch(s);
@@ -118,7 +130,7 @@ static void ended(fc_stream *s) {
     return;
   }
   watch(s);
-  if (can_write(s)) s->ops->on_eof(s);
+  if (is_alive(s)) s->ops->on_eof(s);
 }
 
 /* Reads and drops, up to a bound: somebody who goes on sending after an error is cut off, but not
@@ -141,10 +153,39 @@ static void discard(fc_stream *s) {
   else stop_reading(s);
 }
 
+/* Of a read that returned n <= 0. */
+static void nothing_read(fc_stream *s, ssize_t n) {
+  if (n == 0) ended(s);
+  else if (n != -EAGAIN) fc_stream_abort(s, (int)n);
+}
+
+/* Reads into the owner's memory. A short read has emptied the socket: another would only return
+ * EAGAIN. */
+static void read_own(fc_stream *s) {
+  size_t budget = FC_STREAM_READ_BUDGET_BYTES;
+  while (is_alive(s) && !(s->flags & (PAUSED | ENDED))) {
+    size_t room = 0;
+    char *to = s->ops->on_room(s, &room);
+    if (!to || !fc_stream_is_open(s)) return;
+    ssize_t n = s->reactor->sys->recv(s->source.fd, to, room);
+    s->ops->on_read(s, n > 0 ? (size_t)n : 0);
+    if (n <= 0) {
+      if (is_alive(s)) nothing_read(s, n);
+      return;
+    }
+    if ((size_t)n < room || (size_t)n >= budget) return;
+    budget -= (size_t)n;
+  }
+}
+
 static void read_ready(fc_stream *s) {
   if (s->flags & (LINGERING | CLOSING)) {
     if (s->flags & LINGERING) discard(s);
     else stop_reading(s);
+    return;
+  }
+  if (s->ops->on_room) {
+    read_own(s);
     return;
   }
   size_t budget = FC_STREAM_READ_BUDGET_BYTES;
@@ -157,13 +198,12 @@ static void read_ready(fc_stream *s) {
     ssize_t n = s->reactor->sys->recv(s->source.fd, s->in->data + s->in->len, room);
     if (n <= 0) {
       if (unread_bytes(s) == 0) drop_in(s);
-      if (n == 0) ended(s);
-      else if (n != -EAGAIN) fc_stream_abort(s, (int)n);
+      nothing_read(s, n);
       return;
     }
     s->in->len += (uint32_t)n;
     s->ops->on_data(s);
-    if (can_write(s)) fc_stream_trim(s);
+    if (is_alive(s)) fc_stream_trim(s);
     else if (fc_stream_is_open(s)) drop_in(s);
     /* A short read has emptied the socket: another would only return EAGAIN. */
     if ((size_t)n < room || (size_t)n >= budget) return;
@@ -172,11 +212,11 @@ static void read_ready(fc_stream *s) {
 }
 
 void fc_stream_pause(fc_stream *s) {
-  if (can_write(s)) stop_reading(s);
+  if (is_alive(s)) stop_reading(s);
 }
 
 void fc_stream_resume(fc_stream *s) {
-  if (!can_write(s)) return;
+  if (!is_alive(s)) return;
   s->flags &= (uint16_t)~PAUSED;
   watch(s);
 }
@@ -341,9 +381,22 @@ static void start_discarding(fc_stream *s) {
   watch(s);
 }
 
+void fc_stream_finish(fc_stream *s) {
+  if (!can_write(s)) return;
+  s->flags |= FINISHED;
+  if (!s->out_first) all_sent(s);
+}
+
+void fc_stream_set_limits(fc_stream *s, uint32_t high_water_bytes, uint32_t low_water_bytes) {
+  s->high_water_bytes = high_water_bytes;
+  s->low_water_bytes = low_water_bytes;
+  if (s->out_bytes > high_water_bytes) s->flags |= OVER;
+}
+
 /* The queue is empty: what was waiting for that goes on. */
 static void all_sent(fc_stream *s) {
   s->flags &= (uint16_t)~BLOCKED;
+  if ((s->flags & FINISHED) && is_alive(s)) s->reactor->sys->shutdown_write(s->source.fd);
   if (s->flags & CLOSING) fc_stream_abort(s, 0);
   else if ((s->flags & LINGERING) && !(s->flags & DISCARDING)) start_discarding(s);
   else watch(s);
@@ -386,7 +439,7 @@ void fc_stream_flush(fc_stream *s) {
   bool drained = (s->flags & OVER) && s->out_bytes <= s->low_water_bytes;
   if (drained) s->flags &= (uint16_t)~OVER;
   if (!s->out_first) all_sent(s);
-  if (drained && can_write(s)) s->ops->on_drain(s);
+  if (drained && is_alive(s)) s->ops->on_drain(s);
 }
 
 static void stream_flush_task(fc_task *t) {
@@ -402,7 +455,7 @@ static void peer_gone(fc_stream *s, uint32_t events) {
   if ((s->flags & (PAUSED | FULL_IN)) && !(s->flags & GONE)) {
     s->flags |= GONE;
     watch(s);
-    if (can_write(s) && s->ops->on_gone) s->ops->on_gone(s);
+    if (is_alive(s) && s->ops->on_gone) s->ops->on_gone(s);
   } else if (events & FC_ERROR) {
     char byte;
     ssize_t n = s->reactor->sys->recv(s->source.fd, &byte, 1);
@@ -419,13 +472,13 @@ static void stream_ready(fc_source *source, uint32_t events) {
 }
 
 void fc_stream_close(fc_stream *s) {
-  if (!can_write(s)) return;
+  if (!is_alive(s)) return;
   s->flags |= CLOSING;
   if (!s->out_first) fc_stream_abort(s, 0);
 }
 
 void fc_stream_linger(fc_stream *s, uint64_t for_ns) {
-  if (!can_write(s)) return;
+  if (!is_alive(s)) return;
   s->flags |= LINGERING;
   s->flags &= (uint16_t)~(PAUSED | FULL_IN);
   s->linger_ns = for_ns;
@@ -438,7 +491,7 @@ void fc_stream_abort(fc_stream *s, int why) {
   if (!fc_stream_is_open(s)) return;
   fc_reactor *r = s->reactor;
   fc_source_set(r, &s->source, 0);
-  r->sys->close(s->source.fd);
+  if (!(s->flags & KEEP_FD)) r->sys->close(s->source.fd);
   s->source.fd = -1;
   fc_timer_cancel(&r->timers, &s->timer);
   fc_list_unlink(&s->flush.link);

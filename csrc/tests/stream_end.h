@@ -88,7 +88,7 @@ static void on_gone(fc_stream *s) {
 }
 
 static const fc_stream_ops ops = {
-    on_data, on_eof, on_drain, on_deadline, on_closed, on_free, on_gone,
+    on_data, on_eof, on_drain, on_deadline, on_closed, on_free, on_gone, NULL, NULL,
 };
 
 static void setup(void) {

@@ -41,6 +41,7 @@ cdef class LoopCore:
     cdef readonly int _turning
     cdef bint in_reactor
     cdef object failure
+    cdef char *input_block
     cdef object capturing
     cdef object captured
     cdef public bint _closed
@@ -51,6 +52,7 @@ cdef class LoopCore:
     cdef fc_reactor *open_reactor(self) except NULL
     cdef int keep_failure(self) except -1
     cdef bint post(self, fc_post *p) noexcept nogil
+    cdef char *scratch(self, size_t *size) except NULL
     cdef object capture_call(self, object function, object owner)
 
     cdef void release(self) noexcept

@@ -47,6 +47,7 @@ cdef enum:
     MAX_NS_BETWEEN_POLLS = 250_000
     CALLBACKS_BETWEEN_CLOCKS = 4
     FIRST_RING_SIZE = 64
+    SCRATCH_BYTES = 1 << 18
 
 
 @cython.final
@@ -168,6 +169,8 @@ cdef class LoopCore:
             self.clear_ready()
             free(self.ring)
             self.ring = NULL
+        free(self.input_block)
+        self.input_block = NULL
 
     cdef void clear_ready(self) noexcept:
         while self.ring_len:
@@ -193,6 +196,15 @@ cdef class LoopCore:
             return False
         fc_reactor_post(self.reactor, p)
         return True
+
+    cdef char *scratch(self, size_t *size) except NULL:
+        """Memory for what one call reads and copies out, the loop's for all its transports."""
+        if self.input_block is NULL:
+            self.input_block = <char *>malloc(SCRATCH_BYTES)
+            if self.input_block is NULL:
+                raise MemoryError()
+        size[0] = SCRATCH_BYTES
+        return self.input_block
 
     # ---- the ready queue -----------------------------------------------------------------------
     #

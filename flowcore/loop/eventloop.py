@@ -11,10 +11,12 @@ import threading
 from asyncio import format_helpers
 from asyncio.base_events import _format_handle  # type: ignore[attr-defined]
 from asyncio.log import logger
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Mapping
 from typing import Any
 
 from flowcore.loop.core import LoopCore
+from flowcore.loop.socket_transport import SocketTransport
 
 __all__ = ["EventLoop", "new_event_loop"]
 
@@ -51,10 +53,9 @@ class _SelectorView(selectors.BaseSelector):
 class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """A complete asyncio event loop: use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
 
-    Callbacks, timers, readers and writers run on the reactor; connections made through asyncio's
-    interface (``create_server``, ``create_connection``, subprocesses, TLS) use the standard
-    library's transports on top of it. What flowcore serves natively lives on the same reactor below
-    Python.
+    Callbacks, timers, readers, writers and the connections of ``create_server()``,
+    ``create_connection()`` and their like run on the reactor, as does what flowcore serves natively.
+    Datagrams, pipes, subprocesses and TLS are the standard library's on top of that.
 
     A loop belongs to the thread that runs it. Others reach it by ``call_soon_threadsafe()``.
     """
@@ -96,6 +97,46 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
         self._forget_watches()
         super().close()
         self._release()
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> SocketTransport:
+        return SocketTransport(self, sock, protocol, waiter, extra, server)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: Any,
+        waiter: asyncio.Future[None] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        **options: Any,
+    ) -> Any:
+        # The waiter may be None, whatever its stub says.
+        tls = SSLProtocol(self, protocol, sslcontext, waiter, **options)  # type: ignore[arg-type]
+        SocketTransport(self, rawsock, tls, None, extra, server)
+        return tls._app_transport
+
+    async def _sendfile_native(self, transport: Any, file: Any, offset: int, count: int) -> int:
+        reading = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        try:
+            # Another number for the socket: the stream goes on watching its own.
+            with transport._sock.dup() as sock:
+                return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            transport._reset_empty_waiter()
+            if reading:
+                transport.resume_reading()
 
     def _process_events(self, event_list: list[Any]) -> None:
         raise AssertionError("the reactor dispatches events itself")

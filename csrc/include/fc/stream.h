@@ -37,6 +37,11 @@ typedef struct fc_stream_ops {
   /* While reading is stopped: the peer has shut down its side or is gone; what it sent before is
    * still to be read, and on_eof comes after that. May be NULL. */
   void (*on_gone)(fc_stream *s);
+  /* An owner that reads into memory of its own sets both, and there is no in-block and no on_data.
+   * on_room says where up to *room bytes may go, NULL: nowhere now. on_read follows with how many
+   * came, which is 0 for none, for the end and for an error. */
+  char *(*on_room)(fc_stream *s, size_t *room);
+  void (*on_read)(fc_stream *s, size_t n);
 } fc_stream_ops;
 
 /* A piece of the out-queue. */
@@ -75,6 +80,9 @@ struct fc_stream {
 /* Takes over a non-blocking socket and starts reading. On failure the caller keeps `fd`. */
 int fc_stream_open(fc_stream *s, fc_reactor *r, int fd, const fc_stream_ops *ops);
 
+/* The descriptor stays the caller's, who closes it in on_closed or later. */
+void fc_stream_keep_fd(fc_stream *s);
+
 static inline bool fc_stream_is_open(const fc_stream *s) {
   return s->source.fd >= 0;
 }
@@ -110,6 +118,12 @@ int fc_stream_write_borrowed(fc_stream *s, fc_slice bytes, void (*release)(void 
 
 /* Sends what is queued now rather than at the end of the turn. */
 void fc_stream_flush(fc_stream *s);
+
+/* Changes the water marks; on_drain is owed for what lies above the new ones already. */
+void fc_stream_set_limits(fc_stream *s, uint32_t high_water_bytes, uint32_t low_water_bytes);
+
+/* Sends what is queued and shuts down writing; reading goes on. Later writes are FC_ECLOSED. */
+void fc_stream_finish(fc_stream *s);
 
 static inline bool fc_stream_is_full(const fc_stream *s) {
   return s->out_bytes > s->high_water_bytes;
