@@ -54,8 +54,8 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """A complete asyncio event loop: use it wherever an ``asyncio.AbstractEventLoop`` is asked for.
 
     Callbacks, timers, readers, writers and the connections of ``create_server()``,
-    ``create_connection()`` and their like run on the reactor, as does what flowcore serves natively.
-    Datagrams, pipes, subprocesses and TLS are the standard library's on top of that.
+    ``create_connection()`` and their like run on the reactor, as does what flowcore serves
+    natively. Datagrams, pipes, subprocesses and TLS are the standard library's on top of that.
 
     A loop belongs to the thread that runs it. Others reach it by ``call_soon_threadsafe()``.
     """
