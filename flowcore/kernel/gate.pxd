@@ -24,5 +24,6 @@ cdef class Gate:
     cdef int post(self, Party party) except -1
     cdef int drop(self, Party party) except -1
     cdef Party party_of(self, object loop)
+    cdef bint counts(self, Party party) except -1
     cdef int enter(self, Party party, object future, bint first) except -1
     cdef int leave(self, Party party, object future) except -1

@@ -143,6 +143,10 @@ cdef class Gate:
                 raise
             self.drop(party)
             return False
+        except BaseException:
+            # What a signal's handler raises in there must not cost the loop its wake-up.
+            party.loop.call_soon_threadsafe(self._hand_out, party)
+            raise
         return True
 
     def _hand_out(self, Party party):
@@ -158,7 +162,7 @@ cdef class Gate:
             if not future.done():
                 future.set_result(None)
                 owed -= 1
-        if self.generation == forks:
+        if self.counts(party):
             fc_gate_expect(&self.c, <int32_t>change)
         if owed:
             self.wake(owed)
@@ -183,6 +187,10 @@ cdef class Gate:
         self.parties[loop] = party
         return party
 
+    cdef bint counts(self, Party party) except -1:
+        """Whether the party's futures are among the guests: not those from before a fork."""
+        return self.parties.get(party.loop) is party
+
     cdef int enter(self, Party party, object future, bint first) except -1:
         """A future of the party's loop to be resolved by a wake-up. Who enters must look at the
         condition again. ``first``: it was woken once and found nothing, so it keeps its place."""
@@ -204,6 +212,6 @@ cdef class Gate:
         if party.owed > len(party.futures):
             party.owed -= 1
             self.wake(1)
-        elif self.generation == forks:
+        elif self.counts(party):
             fc_gate_expect(&self.c, -1)
         return 0

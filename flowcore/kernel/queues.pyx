@@ -140,11 +140,13 @@ cdef class ObjectQueue(WaitableQueue):
             return fc_spsc_capacity(self.spsc)
         return fc_mpmc_capacity(self.mpmc)
 
+    @cython.final
     cdef void *look(self, size_t index) noexcept:
-        """Where the item ``index`` places behind the oldest is, or NULL; under the GIL alone."""
+        """Where the item ``index`` places behind the oldest is, or NULL; under the GIL alone. The
+        collector calls it for queues, too, that have no ring and no table of methods yet."""
         if self.spsc is not NULL:
             return fc_spsc_look(self.spsc, index)
-        return fc_mpmc_look(self.mpmc, index)
+        return NULL if self.mpmc is NULL else fc_mpmc_look(self.mpmc, index)
 
     cdef bint has_items(self) noexcept nogil:
         return self.length() > 0
@@ -259,12 +261,14 @@ cdef class ObjectQueue(WaitableQueue):
         if type(items) is not list and type(items) is not tuple:
             todo = tuple(items)
         cdef Py_ssize_t count = len(todo)
+        if type(todo) is list and (self.shared or count > self.slots() - self.length()):
+            # Others may change the list as soon as this wakes somebody, or waits.
+            todo = tuple(todo)
+            count = len(todo)
         while True:
             done += self.insert_many(fc_fast_items(todo) + done, count - done)
             if done == count:
                 return done
-            if type(todo) is list:
-                todo = tuple(todo)  # others may change the list from here on
             try:
                 self.pause_for_room(deadline)
                 if self.closed:

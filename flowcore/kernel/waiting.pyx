@@ -202,8 +202,10 @@ cdef class WaitableQueue:
         time."""
         if not self.closed:
             self.closed = True
-            self.filled.wake_all()
-            self.emptied.wake_all()
+            try:
+                self.filled.wake_all()
+            finally:
+                self.emptied.wake_all()
 
     def __enter__(self):
         return self

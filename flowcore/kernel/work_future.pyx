@@ -49,6 +49,10 @@ cdef extern from *:
     static inline PyObject *ws_get_worker(void) { return ws_worker; }
     static inline void ws_set_worker(PyObject *worker) { ws_worker = worker; }
 
+    /* How deep this thread, which is no worker, is in tasks that it runs itself. */
+    static _Thread_local int ws_depth;
+    static inline int ws_nested(int change) { return ws_depth += change; }
+
     /* type() without the cost of a call. */
     static inline PyObject *ws_new(PyObject *type, PyObject *no_args) {
       return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, no_args, NULL);
@@ -56,6 +60,7 @@ cdef extern from *:
     """
     PyObject *ws_get_worker() nogil
     void ws_set_worker(PyObject *worker) nogil
+    int ws_nested(int change) nogil
     object ws_new(object cls, object no_args)
 
 cdef extern from "Python.h":
@@ -72,6 +77,7 @@ cdef enum:
     SPIN_RETRY = 32       # of the times that spinning was passed over
     RELAX_STEP = 16
     SLICE_NS = 250_000_000
+    MAX_NESTED = 16       # tasks that a thread outside of the pool runs inside of each other
 
 cdef tuple STATE_NAMES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 cdef tuple STATE_WORDS = ("pending", "running", "cancelled", "cancelled", "finished")
@@ -80,6 +86,10 @@ cdef object LOGGER = logging.getLogger("concurrent.futures")
 cdef object running_loop = asyncio._get_running_loop
 cdef object cancel_future = asyncio.Future.cancel
 cdef unsigned long main_thread = threading.main_thread().ident
+
+
+cdef bint on_main_thread() noexcept:
+    return PyThread_get_thread_ident() == main_thread
 
 
 cdef uint64_t now_ns() noexcept nogil:
@@ -377,7 +387,7 @@ cdef class FutureCore(Task):
                 return 0
             return self.block(FC_WAITER_NEVER)
         seconds = timeout
-        if seconds <= 0:
+        if not seconds > 0:
             return 0
         return self.block(now_ns() + <uint64_t>(min(seconds, 1e9) * 1e9))
 
@@ -392,6 +402,9 @@ cdef class FutureCore(Task):
             worker = <Worker>this
         elif not self.home.caller_runs or running_loop() is not None:
             return False
+        elif ws_nested(0) == MAX_NESTED:
+            # Tasks that wait for each other in a long row: the workers come from its other end.
+            return False
         if not self.claim():
             return False
         self.leave_queue()
@@ -403,7 +416,17 @@ cdef class FutureCore(Task):
                 Py_DECREF(self)
             elif youngest is not NULL:
                 fc_wsdeque_push(worker.deque, youngest)
-        self.call(worker)
+        if worker is not None:
+            self.call(worker)
+            return True
+        ws_nested(1)
+        try:
+            self.call(None)
+        finally:
+            ws_nested(-1)
+        if isinstance(self.error, KeyboardInterrupt) and on_main_thread():
+            # That was meant for the caller, who may have asked for exception().
+            raise self.error
         return True
 
     @cython.nonecheck(False)  # it has no place without the GIL
@@ -415,7 +438,7 @@ cdef class FutureCore(Task):
         cdef Parker *parker = parker_new()
         cdef Home home = self.home
         cdef uint64_t until = deadline_ns
-        cdef bint sliced = PyThread_get_thread_ident() == main_thread
+        cdef bint sliced = on_main_thread()
         cdef bint spins = home is not None and home.spin_max_ns > 0
         with cython.critical_section(self):
             if self.state <= RUNNING:
@@ -632,6 +655,10 @@ cdef class Mailbox:
                 # The loop is closed: nobody can be waiting.
                 self.done = []
                 self.armed = False
+            except BaseException:
+                # What a signal's handler raises in there must not cost the loop its wake-up.
+                future.get_loop().call_soon_threadsafe(self.deliver)
+                raise
         return 0
 
     def deliver(self):

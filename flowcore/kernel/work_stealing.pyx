@@ -567,6 +567,7 @@ cdef class Scheduler:
     cdef int break_down(self) except -1:
         """An initializer failed: nothing runs any more."""
         cdef Task task
+        cdef object raised = None
         self.broken = "A thread initializer failed, the thread pool is not usable anymore"
         self.refusing = True
         ws_store(&self.ending, 1)
@@ -576,21 +577,32 @@ cdef class Scheduler:
                 task.error = BrokenThreadPool(self.broken)
                 ws_add(&self.begun_outside, 1)
                 ws_add(&self.failed_outside, 1)
-                task.publish(FINISHED, None)
+                try:
+                    task.publish(FINISHED, None)
+                except BaseException as error:
+                    raised = error  # by a callback; the others are to be told first
         fc_waiter_notify_all(&self.waiter)
+        if raised is not None:
+            raise raised
         return 0
 
     # ---- ending --------------------------------------------------------------------------------
 
     cdef int close(self, bint cancel) except -1:
         cdef Task task
+        cdef object raised = None
         self.closing = True
         self.refusing = True
         if cancel:
             for task in self.drain():
-                task.give_up()
+                try:
+                    task.give_up()
+                except BaseException as error:
+                    raised = error  # by a callback; the others are in no queue any more
         ws_store(&self.ending, 1)
         fc_waiter_notify_all(&self.waiter)
+        if raised is not None:
+            raise raised
         return 0
 
     cdef int join(self) except -1:
@@ -843,18 +855,22 @@ cdef class PoolCore:
 
     @property
     def _max_workers(self):
+        self.check()
         return self.scheduler.size
 
     @property
     def _threads(self):
+        self.check()
         return self.scheduler.threads
 
     @property
     def _shutdown(self):
+        self.check()
         return self.scheduler.closing
 
     @property
     def _broken(self):
+        self.check()
         return self.scheduler.broken or False
 
 

@@ -340,6 +340,17 @@ def test_a_finaliser_in_the_making_of_a_batch(make: Any) -> None:
     q.close()
 
 
+def test_the_collector_comes_while_a_queue_is_made(make: Any) -> None:
+    """The collector sees the object before it is set up."""
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        queues = [make(4) for _ in range(100)]
+    finally:
+        gc.set_threshold(*threshold)
+    assert all(q.try_put(1) and q.get() == 1 for q in queues)
+
+
 def test_a_finaliser_of_the_queues_last_moment(make: Any) -> None:
     """Items dropped by the queue's own deallocation cannot reach it, but may do anything else."""
     log = []

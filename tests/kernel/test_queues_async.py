@@ -645,6 +645,97 @@ def test_a_child_does_not_wake_the_parents_coroutines(make: Any, run: Any) -> No
     run(main())
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_what_waited_before_a_fork_is_not_counted_in_the_child(make: Any) -> None:
+    """Who leaves there was never among the child's guests, so the next one must not be missed."""
+
+    async def take(q: Any) -> Any:
+        task = asyncio.ensure_future(q.aget())
+        await asyncio.sleep(0.02)
+        in_thread(partial(q.put, "child's"))
+        return await asyncio.wait_for(task, 5)
+
+    async def main() -> None:
+        q = make(4)
+        waits = q.aget()
+        waits.send(None)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                signal.alarm(20)
+                q.put(None)
+                waits.close()
+                q.get()
+                asyncio._set_running_loop(None)
+                code = int(asyncio.run(take(q)) != "child's")
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        waits.close()
+
+    asyncio.run(main())
+
+
+class InterruptedLoop(asyncio.SelectorEventLoop):
+    """Its first wake-up from another thread is interrupted by a signal's handler."""
+
+    interrupted = False
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.interrupted:
+            self.interrupted = True
+            raise KeyboardInterrupt
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+
+def test_an_interrupted_wake_up_is_not_lost(make: Any) -> None:
+    q = make(4)
+    answers: list[Any] = []
+
+    def loop_in_thread() -> None:
+        async def take() -> None:
+            async with asyncio.timeout(10):
+                answers.extend([await q.aget(), await q.aget()])
+
+        with asyncio.Runner(loop_factory=InterruptedLoop) as runner:
+            runner.run(take())
+
+    thread = in_thread(loop_in_thread)
+    time.sleep(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        q.put(1)
+    q.put(2)
+    thread.join(20)
+    assert answers == [1, 2]
+
+
+def test_a_list_that_changes_while_it_is_put(make: Any) -> None:
+    """Waking a coroutine runs the loop's code, which may do anything to the list."""
+    q = make(2)
+    items = [object() for _ in range(8)]
+    expected = items[:4]
+    taken = []
+
+    class MeddlingLoop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+            items.clear()
+            taken.extend(q.try_get_many())
+            return super().call_soon_threadsafe(*args, **kwargs)
+
+    async def wait() -> Any:
+        waits = q.aget()
+        waits.send(None)
+        return waits
+
+    with asyncio.Runner(loop_factory=MeddlingLoop) as runner:
+        waits = runner.run(wait())
+        assert q.put_many(items, timeout=0.05) == 4
+        waits.close()
+    taken.extend(q.try_get_many())
+    assert taken == expected
+
+
 def test_a_cycle_through_a_waiting_task_is_collected(make: Any) -> None:
     class Holder:
         pass

@@ -762,6 +762,30 @@ def test_shutdown_cancels():
     assert gate.future.result() is None and pool.stats()["cancelled"] == 100
 
 
+def test_a_callback_that_ends_the_world_leaves_none_uncancelled(one, gate):
+    futures = [one.submit(int) for _ in range(3)]
+    futures[0].add_done_callback(lambda _: fail(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        one.shutdown(wait=False, cancel_futures=True)
+    assert all(future.cancelled() for future in futures)
+
+
+def test_a_callback_that_ends_the_world_leaves_none_waiting_for_a_broken_pool(caplog):
+    broken = threading.Event()
+
+    def initializer():
+        assert broken.wait(10)
+        raise OSError
+
+    pool = WorkStealingPool(1, initializer=initializer)
+    futures = [pool.submit(int) for _ in range(3)]
+    futures[0].add_done_callback(lambda _: fail(SystemExit()))
+    broken.set()
+    for future in futures:
+        assert isinstance(future.exception(10), BrokenThreadPool)
+    pool.shutdown()
+
+
 def test_shutdown_of_a_pool_that_never_ran():
     pool = WorkStealingPool()
     pool.shutdown()
@@ -857,6 +881,9 @@ def test_a_subclass_that_forgets_init():
     for use in (lambda p: p.submit(int), lambda p: p.stats(), lambda p: p.shutdown()):
         with pytest.raises(InvalidState):
             use(Careless())
+    for name in ("_max_workers", "_threads", "_shutdown", "_broken"):
+        with pytest.raises(InvalidState):
+            getattr(Careless(), name)
 
 
 def test_exit_with_work_pending():
@@ -970,6 +997,29 @@ def test_keyboard_interrupt_ends_result():
     stop.set()
     assert future.result(10)
     pool.shutdown()
+
+
+def test_keyboard_interrupt_is_no_error_of_what_the_caller_runs():
+    with WorkStealingPool(1, caller_runs=True) as pool:
+        gate = Gate(pool)
+        future = pool.submit(time.sleep, 5)
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            future.exception()
+        assert future.done()
+        gate.open()
+
+
+def test_a_long_row_of_tasks_that_wait_for_each_other():
+    with WorkStealingPool(2) as pool:
+        futures = [pool.submit(int)]
+
+        def one_more(i):
+            return futures[i].result() + 1
+
+        for i in range(2000):
+            futures.append(pool.submit(one_more, i))
+        assert futures[-1].result() == 2000
 
 
 def test_caller_runs():
