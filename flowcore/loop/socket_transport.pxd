@@ -46,6 +46,8 @@ cdef class SocketTransport:
     cdef int fail(self, object error, str message) except -1
     cdef int at_end(self) except -1
     cdef int at_drain(self) except -1
+    cdef int unpause(self) except -1
+    cdef int end_if_sent(self) except -1
     cdef int at_close(self, int why) except -1
     cdef int send(self, object data) except -1
     cdef int sent(self) except -1

@@ -426,9 +426,13 @@ cdef class SocketTransport:
     cdef int at_drain(self) except -1:
         if self.empty_waiter is not None:
             futures._set_result_unless_cancelled(self.empty_waiter, None)
-            return 0
-        if not self._protocol_paused:
-            return 0
+        elif self._protocol_paused:
+            self.unpause()
+        if self.closing:
+            self.end_if_sent()
+        return 0
+
+    cdef int unpause(self) except -1:
         self._protocol_paused = False
         PyContext_Enter(self.context)
         try:
@@ -495,8 +499,9 @@ cdef class SocketTransport:
 
     def _reset_empty_waiter(self):
         self.empty_waiter = None
-        low, high = self._limits
-        fc_stream_set_limits(&self.owned.stream, high, low)
+        if not self.closing:
+            low, high = self._limits
+            fc_stream_set_limits(&self.owned.stream, high, low)
 
     # ---- the end -------------------------------------------------------------------------------
 
@@ -505,7 +510,18 @@ cdef class SocketTransport:
         if self.closing:
             return
         self.closing = True
-        fc_stream_close(&self.owned.stream)
+        # There is nothing to be gathered with any more.
+        fc_stream_flush(&self.owned.stream)
+        self.end_if_sent()
+        if not self.lost:
+            # Until the last byte has gone, more may be written: TLS has a backlog of its own.
+            fc_stream_pause(&self.owned.stream)
+            fc_stream_set_limits(&self.owned.stream, 0, 0)
+
+    cdef int end_if_sent(self) except -1:
+        if self.owned.stream.out_bytes == 0:
+            fc_stream_close(&self.owned.stream)
+        return 0
 
     def abort(self):
         """Closes at once and drops what is queued."""

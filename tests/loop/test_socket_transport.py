@@ -418,6 +418,32 @@ def test_close_sends_what_is_queued_and_abort_does_not() -> None:
     run(main())
 
 
+def test_until_the_last_byte_has_gone_a_closing_transport_takes_more() -> None:
+    """As TLS needs it, which is asked to close while it holds what it could not write yet."""
+
+    async def main() -> None:
+        first, second = os.urandom(3_000_000), os.urandom(1_000_000)
+        protocol = Recorder()
+        transport, peer = await pair(protocol)
+        resumed = protocol.resume_writing
+
+        def resume_writing() -> None:
+            resumed()
+            if protocol.events.count("resume") == 1:
+                transport.write(second)
+
+        protocol.resume_writing = resume_writing  # type: ignore[method-assign]
+        transport.write(first)
+        transport.close()
+        assert await receive(peer, len(first) + len(second) + 1) == first + second
+        assert await protocol.lost is None
+        assert protocol.events[:3] == ["made", "pause", "resume"]
+        transport.write(b"too late")
+        peer.close()
+
+    run(main())
+
+
 def test_a_reset_is_connection_losts_error() -> None:
     async def main() -> None:
         made: asyncio.Future[Recorder] = asyncio.get_running_loop().create_future()
