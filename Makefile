@@ -26,8 +26,8 @@ CTEST_RUN := --output-on-failure --no-tests=error -j $(JOBS)
 REPORTS := build/reports/$(notdir $(VENV))
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help build run test test-c test-tsan test-wheel check-rebuild coverage bench-http \
-  bench-kernel fuzz wheel lint clean ctest-plain bench-shared-queue kill-shared-queue
+.PHONY: help build run test test-c test-tsan test-wheel check-rebuild coverage conformance \
+  bench-http bench-kernel fuzz wheel lint clean ctest-plain bench-shared-queue kill-shared-queue
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -141,6 +141,11 @@ coverage: $(VENV)/.stamp-dev ## line coverage of .py/.pyx (coverage.py) and csrc
 	echo "== Python and Cython"; $(PY) -m coverage report --show-missing || rc=1; \
 	echo "== csrc"; $(PY) -m gcovr -r . --filter csrc/src/ --filter csrc/include/ \
 	  --gcov-ignore-errors=no_working_dir_found --print-summary build || rc=1; exit $$rc
+
+PAGE ?=
+conformance: build $(VENV)/.stamp-bench ## CPython's tests of asyncio on flowcore and on uvloop (PAGE=docs/conformance.md)
+	@cd tests && PYTHONPATH=$(CURDIR)/tests $(PY) -m conformance.report \
+	  $(if $(PAGE),--write $(abspath $(PAGE)))
 
 bench-http: build $(VENV)/.stamp-bench ## the HTTP benchmark against its rivals
 	$(PY) bench/bench_http.py

@@ -154,7 +154,9 @@ class EventLoop(LoopCore, asyncio.SelectorEventLoop):  # type: ignore[misc]
             if took >= self.slow_callback_duration:
                 logger.warning("Executing %s took %.3f seconds", _format_handle(handle), took)
         finally:
-            self._current_handle = None
+            # The frames of what was raised lead back to this one: holding the handle here would
+            # close a circle, and a failed task would be reported only when that is collected.
+            self._current_handle = handle = None
 
 
 def new_event_loop() -> EventLoop:

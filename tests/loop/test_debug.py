@@ -125,6 +125,24 @@ def test_exception_that_nobody_retrieved_is_reported(loop, reports):
     assert [str(report["exception"]) for report in reports] == ["unseen"]
 
 
+def test_failed_task_is_reported_at_once(debugged, reports):
+    """Not only when circles of references are collected."""
+
+    async def fail():
+        raise ValueError("unseen")
+
+    async def main():
+        asyncio.Task(fail())
+        await asyncio.sleep(0)
+        return [str(report["exception"]) for report in reports]
+
+    gc.disable()
+    try:
+        assert debugged.run_until_complete(main()) == ["unseen"]
+    finally:
+        gc.enable()
+
+
 def test_debug_may_be_switched_while_running(loop):
     seen = []
     loop.call_soon(loop.set_debug, True)
