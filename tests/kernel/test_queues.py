@@ -323,7 +323,8 @@ def test_a_finaliser_in_the_making_of_a_batch(make: Any) -> None:
             self.me = self
 
         def __del__(self) -> None:
-            q.try_get_many(300)
+            if not q.closed:
+                q.try_get_many(300)
 
     enabled, threshold = gc.isenabled(), gc.get_threshold()
     gc.set_threshold(1)

@@ -444,6 +444,43 @@ def test_until_the_last_byte_has_gone_a_closing_transport_takes_more() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("last", [b"", b"bye"])
+def test_close_is_over_in_the_next_turn(last: bytes) -> None:
+    """As in asyncio: programs that end with `close()` and `sleep(0)` leave nothing open."""
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport, peer = await pair(protocol)
+        transport.write(last)
+        transport.close()
+        assert protocol.events == ["made"]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert protocol.events == ["made", "lost"]
+        assert peer.recv(10) == last
+        peer.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [1 << 12, 1 << 20])
+def test_close_with_less_than_the_limit_waiting(size: int) -> None:
+    """The protocol was never asked to pause, and the rest is sent all the same."""
+
+    async def main() -> None:
+        protocol = Recorder()
+        transport, peer = await pair(protocol)
+        transport.set_write_buffer_limits(high=1 << 24)
+        transport.write(bytes(size))
+        transport.close()
+        assert len(await receive(peer, size + 1)) == size
+        assert await protocol.lost is None
+        assert protocol.events == ["made", "lost"]
+        peer.close()
+
+    run(main())
+
+
 def test_a_reset_is_connection_losts_error() -> None:
     async def main() -> None:
         made: asyncio.Future[Recorder] = asyncio.get_running_loop().create_future()
