@@ -36,7 +36,7 @@ cdef class Segment(WaitableQueue):
     cdef int begin_receive(self, int64_t deadline) except -1
     cdef bint begin_receive_now(self) except -1
     cdef object read(self, bint only_bytes)
-    cdef list read_many(self, Py_ssize_t max_items)
+    cdef int read_many(self, list found, Py_ssize_t max_items) except -1
     cdef Py_ssize_t read_into(self, Py_buffer *to) except? -2
     cdef Py_ssize_t read_records(self, Py_buffer *to) except? -2
     cdef int end_receive(self) except -1

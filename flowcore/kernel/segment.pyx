@@ -314,9 +314,10 @@ cdef class Segment(WaitableQueue):
         fc_shmq_take(self.queue)
         return raw
 
-    cdef list read_many(self, Py_ssize_t max_items):
-        """Ends the turn, too."""
-        cdef list found = []
+    cdef int read_many(self, list found, Py_ssize_t max_items) except -1:
+        """Takes messages into an empty list, and ends the turn. The list was made before the turn
+        began, since the collector tracks it. An error is raised if it comes first; else the next
+        turn meets it again, as nothing that fails has been taken."""
         cdef Py_ssize_t size = 0
         try:
             while len(found) < max_items and size < BATCH_BYTES:
@@ -325,9 +326,12 @@ cdef class Segment(WaitableQueue):
                     break
                 found.append(raw)
                 size += len(raw)
+        except BaseException:
+            if not found:
+                raise
         finally:
             self.end_receive()
-        return found
+        return 0
 
     cdef Py_ssize_t read_into(self, Py_buffer *to) except? -2:
         """Takes a message of bytes or records; -1: there is no message."""

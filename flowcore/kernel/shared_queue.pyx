@@ -383,11 +383,11 @@ cdef class SharedQueue(Segment):
         """
         if max_items < 1:
             raise InvalidArgument("max_items must be at least 1")
-        cdef list found
+        cdef list found = []
         cdef int64_t deadline = self.deadline_of(block, timeout)
         while not self.stash:
             if self.begin_receive(deadline) == 0:
-                found = self.read_many(max_items)
+                self.read_many(found, max_items)
                 if found:
                     return self.unpack_all(found)
             self.await_more(deadline)
@@ -490,11 +490,11 @@ cdef class SharedQueue(Segment):
         return unpack(raw) if type(raw) is bytearray else raw
 
     cdef object attempt_get_many(self, Py_ssize_t max_items):
-        cdef list found = None
+        cdef list found = []
         if self.stash:
             found = self.unstash_many(max_items)
         elif self.begin_receive_now():
-            found = self.read_many(max_items)
+            self.read_many(found, max_items)
         return self.unpack_all(found) if found else NOT_YET
 
     cdef object attempt_put(self, object item):
