@@ -489,7 +489,7 @@ def test_damage_costs_only_what_is_damaged() -> None:
     with SharedQueue(4096, max_producers=1) as q:
         q.put_many([b"12345678", b"abcdefgh", b"after"])
         lane = q.stats()["segment_bytes"] - 4096
-        os.pwrite(q.fileno(), (1 << 20).to_bytes(4, sys.byteorder), lane + 16)  # the second's length
+        os.pwrite(q.fileno(), (1 << 20).to_bytes(4, sys.byteorder), lane + 16)  # its length
         assert q.get_many() == [b"12345678"]
         for _ in range(2):
             with pytest.raises(ProtocolError, match="damaged"):
