@@ -65,6 +65,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     object PyObject_Call(object fn, object args, PyObject *kwargs)
+    object PyContext_New()
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     unsigned long PyThread_get_thread_ident()
@@ -419,10 +420,14 @@ cdef class FutureCore(Task):
         if worker is not None:
             self.call(worker)
             return True
+        # The caller's context variables are none of the task's, as in a thread of the pool.
+        context = PyContext_New()
         ws_nested(1)
+        PyContext_Enter(context)
         try:
             self.call(None)
         finally:
+            PyContext_Exit(context)
             ws_nested(-1)
         if isinstance(self.error, KeyboardInterrupt) and on_main_thread():
             # That was meant for the caller, who may have asked for exception().

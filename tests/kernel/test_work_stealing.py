@@ -1061,6 +1061,21 @@ def test_callers_run_what_the_pools_threads_do_not_matter_to(options, runs):
         timer.join()
 
 
+@pytest.mark.parametrize("caller_runs", [False, True])
+def test_context_variables_stay_on_their_side(caller_runs):
+    variable = contextvars.ContextVar("variable", default="unset")
+    variable.set("the caller's")
+
+    def change():
+        found = variable.get()
+        variable.set("the task's")
+        return found
+
+    with WorkStealingPool(1, caller_runs=caller_runs) as pool:
+        assert pool.submit(change).result() == "unset"
+    assert variable.get() == "the caller's"
+
+
 def test_callers_run_nothing_unless_told(one, gate):
     future = one.submit(threading.get_ident)
     threading.Timer(0.05, gate.open).start()
