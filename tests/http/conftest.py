@@ -276,6 +276,9 @@ class Running:
                 self.loop.call_soon_threadsafe(self._stop.set)
             self.thread.join(PATIENCE_S)
             assert not self.thread.is_alive(), "the server does not stop"
+        self.leave()
+
+    def leave(self) -> None:
         for client in self._clients:
             client.close()
 
@@ -305,6 +308,8 @@ def run_app() -> Iterator[Callable[..., Running]]:
 
     yield start
     for running in started:
+        # A server waits for clients that it has sent away to go.
+        running.leave()
         running.stop()
     gc.collect()
     for running in started:

@@ -127,6 +127,7 @@ def test_what_is_refused(run_app, app: App, hits, caplog, status: int, raw: byte
     assert reply.header("content-type") == "text/plain; charset=utf-8"
     assert reply.text.startswith(f"{status} {reply.reason}: ")
     assert client.ended()
+    client.close()  # the server listens no longer to what else might come
     assert hits == []
     assert running.call(lambda: (running.server.refused, running.server.served)) == (1, 0)
     assert caplog.records == []
