@@ -166,8 +166,9 @@ static void read_own(fc_stream *s) {
   while (is_alive(s) && !(s->flags & (PAUSED | ENDED))) {
     size_t room = 0;
     char *to = s->ops->on_room(s, &room);
-    if (!to || !fc_stream_is_open(s)) return;
-    ssize_t n = s->reactor->sys->recv(s->source.fd, to, room);
+    if (!to) return;
+    /* The owner may have closed the stream while it looked for room, and still wants its read. */
+    ssize_t n = fc_stream_is_open(s) ? s->reactor->sys->recv(s->source.fd, to, room) : -EAGAIN;
     s->ops->on_read(s, n > 0 ? (size_t)n : 0);
     if (n <= 0) {
       if (is_alive(s)) nothing_read(s, n);

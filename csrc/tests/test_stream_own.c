@@ -4,10 +4,11 @@
 static char room[1000];
 static size_t room_bytes;
 static int rooms, reads, empty_reads;
+static void (*in_room)(end *);
 
 static char *on_room(fc_stream *s, size_t *bytes) {
-  (void)s;
   rooms++;
+  if (in_room) in_room(of(s));
   *bytes = room_bytes;
   return room_bytes ? room : NULL;
 }
@@ -31,6 +32,7 @@ static void open_own(end *e, size_t bytes) {
   *e = (end){.peer = fd[1]};
   room_bytes = bytes;
   rooms = reads = empty_reads = 0;
+  in_room = NULL;
   CHECK_INT(fc_stream_open(&e->stream, reactor, fd[0], &own_ops), 0);
 }
 
@@ -151,6 +153,27 @@ static void test_acts_while_reading(void) {
   }
 }
 
+/* An owner that ends the stream where it is asked for room: nothing is read, but the room is given
+ * back, since it may hold memory for it. */
+static void test_ends_while_asked_for_room(void) {
+  static void (*const acts[])(end *) = {act_abort, act_close};
+  for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+    setup();
+    end e;
+    open_own(&e, sizeof room);
+    in_room = acts[i];
+    peer_sends(&e, "abcd");
+    turns(reactor, 2);
+    CHECK_INT(rooms, 1);
+    CHECK_INT(empty_reads, 1);
+    CHECK_INT(e.got_len, 0);
+    CHECK_INT(e.closes, 1);
+    CHECK_INT(fake.recvs, 0);
+    close(e.peer);
+    teardown();
+  }
+}
+
 static void test_kept_descriptor(void) {
   setup();
   end e;
@@ -227,6 +250,7 @@ int main(void) {
   RUN(test_no_room);
   RUN(test_end_and_error);
   RUN(test_acts_while_reading);
+  RUN(test_ends_while_asked_for_room);
   RUN(test_kept_descriptor);
   RUN(test_finished);
   RUN(test_limits);

@@ -1,7 +1,7 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from typing import Any, final
+from typing import Any, Self, final
 
 from typing_extensions import Buffer
 
@@ -11,15 +11,15 @@ __all__ = ["SocketTransport"]
 
 @final
 class SocketTransport:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         loop: LoopCore,
         sock: socket.socket,
         protocol: asyncio.BaseProtocol,
         waiter: asyncio.Future[None] | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-    ) -> None: ...
+    ) -> Self: ...
     def get_extra_info(self, name: str, default: Any = None) -> Any: ...
     def get_protocol(self) -> asyncio.BaseProtocol: ...
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...

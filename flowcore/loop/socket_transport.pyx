@@ -18,7 +18,6 @@ from flowcore.kernel.fc_stream cimport (
     fc_stream_finish,
     fc_stream_flush,
     fc_stream_is_full,
-    fc_stream_is_open,
     fc_stream_keep_fd,
     fc_stream_open,
     fc_stream_ops,
@@ -139,10 +138,8 @@ cdef class SocketTransport:
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
-    def __init__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
+    def __cinit__(self, loop, sock, protocol, waiter=None, extra=None, server=None):
         cdef int err
-        if self.core is not None:
-            raise RuntimeError("the transport was set up already")
         self.core = loop
         self._extra = {} if extra is None else extra
         self._extra["socket"] = trsock.TransportSocket(sock)

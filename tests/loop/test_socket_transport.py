@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import flowcore
+from flowcore.loop.socket_transport import SocketTransport
 
 
 class Recorder(asyncio.Protocol):
@@ -243,6 +244,39 @@ def test_a_buffered_protocol_that_fails_is_cut_off(fault: str) -> None:
         peer.close()
 
     run(main())
+
+
+def test_a_buffer_is_released_also_by_a_protocol_that_aborts_when_asked_for_it() -> None:
+    class Aborts(asyncio.BufferedProtocol):
+        lost = False
+
+        def __init__(self) -> None:
+            self.memory = bytearray(10)
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            self.transport.abort()  # type: ignore[attr-defined]
+            return self.memory
+
+        def connection_lost(self, error: Any) -> None:
+            self.lost = True
+
+    async def main() -> None:
+        protocol = Aborts()
+        _, peer = await pair(protocol)
+        peer.send(b"x")
+        await until(lambda: protocol.lost)
+        protocol.memory.clear()  # BufferError if anybody still holds it
+        peer.close()
+
+    run(main())
+
+
+def test_there_is_no_transport_without_a_socket() -> None:
+    with pytest.raises(TypeError):
+        SocketTransport.__new__(SocketTransport)
 
 
 @pytest.mark.parametrize("call", ["data_received", "eof_received"])
