@@ -6,6 +6,7 @@ from cpython.object cimport PyObject, PyTypeObject, traverseproc, visitproc
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int64_t
 
+from flowcore.kernel.bounded_queue cimport BoundedQueue
 from flowcore.kernel.errors cimport error_of
 from flowcore.kernel.fc_err cimport FC_EINVALID
 from flowcore.kernel.fc_mpmc cimport (
@@ -33,6 +34,7 @@ from flowcore.kernel.fc_spsc cimport (
     fc_spsc_push_many,
     fc_spsc_push_ptr,
 )
+from flowcore.kernel.owned cimport fc_owned
 from flowcore.kernel.waiting cimport NOT_YET, WaitableQueue, is_watched
 
 import types
@@ -44,9 +46,6 @@ __all__ = ["MPMCQueue", "ObjectQueue", "SPSCQueue"]
 
 cdef extern from *:
     """
-    /* A reference that was somebody's becomes the caller's. */
-    static inline PyObject *fc_owned(PyObject *item) { return item; }
-
     static inline PyObject **fc_list_items(PyObject *list) {
       return ((PyListObject *)list)->ob_item;
     }
@@ -71,7 +70,6 @@ cdef extern from *:
       return 0;
     }
     """
-    object fc_owned(PyObject *item)
     PyObject **fc_list_items(list items)
     PyObject **fc_fast_items "PySequence_Fast_ITEMS"(object items)
     void fc_list_cut(list items, Py_ssize_t filled)
@@ -87,7 +85,7 @@ cdef enum:
 
 
 @cython.no_gc_clear
-cdef class ObjectQueue(WaitableQueue):
+cdef class ObjectQueue(BoundedQueue):
     """What SPSCQueue and MPMCQueue have in common.
 
     Between taking a slot and publishing it no Python code runs, so the GIL makes each operation one
@@ -147,12 +145,6 @@ cdef class ObjectQueue(WaitableQueue):
         if self.spsc is not NULL:
             return fc_spsc_look(self.spsc, index)
         return NULL if self.mpmc is NULL else fc_mpmc_look(self.mpmc, index)
-
-    cdef bint has_items(self) noexcept nogil:
-        return self.length() > 0
-
-    cdef bint has_room(self) noexcept nogil:
-        return self.length() < self.slots()
 
     # ---- with their wake-ups -------------------------------------------------------------------
 
@@ -381,18 +373,11 @@ cdef class ObjectQueue(WaitableQueue):
         self.check_max_items(max_items)
         return self.wait_at(self.filled, GET_MANY, max_items)
 
-    def __iter__(self):
-        """Takes items, waiting for them, until the queue is closed and empty."""
-        return self
-
     def __next__(self):
         try:
             return self.get()
         except QueueClosed:
             raise StopIteration from None
-
-    def __aiter__(self):
-        return self
 
     def __anext__(self):
         return self.wait_at(self.filled, NEXT, None)
@@ -410,42 +395,13 @@ cdef class ObjectQueue(WaitableQueue):
             item = self.remove()
             if item is not NULL:
                 return fc_owned(item)
-        if self.closed and not self.has_items():
-            if op == NEXT:
-                raise StopAsyncIteration
-            self.refuse()
-        return NOT_YET
+        return self.nothing_yet(op == NEXT)
 
     # ---- the queue as a whole ------------------------------------------------------------------
-
-    @property
-    def capacity(self):
-        """Slots: the capacity that was asked for, rounded up to a power of two."""
-        return self.slots()
-
-    def __len__(self):
-        """Items that wait, at this moment."""
-        return self.length()
-
-    def __bool__(self):
-        return True
-
-    def empty(self):
-        """Whether nothing waits, at this moment."""
-        return not self.has_items()
-
-    def full(self):
-        """Whether there is no room, at this moment."""
-        return not self.has_room()
 
     def __repr__(self):
         state = " closed" if self.closed else ""
         return f"<{type(self).__name__} {self.length()}/{self.slots()}{state}>"
-
-    def __reduce__(self):
-        raise TypeError(
-            f"a {type(self).__name__} stays in its process; between processes use SharedQueue"
-        )
 
     @classmethod
     def __class_getitem__(cls, item, /):
@@ -453,22 +409,16 @@ cdef class ObjectQueue(WaitableQueue):
 
     # ---- without the GIL -----------------------------------------------------------------------
 
-    cdef int share(self) except -1:
-        """Before a thread without the GIL uses the queue: from now on it is used with atomic
-        operations and fences, and the collector no longer finds cycles through its items."""
-        self.shared = True
-        return 0
-
     cdef bint push(self, PyObject *item) noexcept nogil:
         if self.closed or not self.give(item):
             return False
-        self.announce(self.filled)
+        self.announce(self.filled, 1)
         return True
 
     cdef PyObject *pop(self) noexcept nogil:
         cdef void *item = NULL
         if self.take(&item):
-            self.announce(self.emptied)
+            self.announce(self.emptied, 1)
         return <PyObject *>item
 
 

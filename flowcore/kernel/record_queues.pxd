@@ -1,9 +1,8 @@
 from libc.stdint cimport int64_t
 
+from flowcore.kernel.bounded_queue cimport BoundedQueue
 from flowcore.kernel.fc_mpmc cimport fc_mpmc
 from flowcore.kernel.fc_spsc cimport fc_spsc
-from flowcore.kernel.gate cimport Gate
-from flowcore.kernel.waiting cimport WaitableQueue
 
 
 cdef class Batch:
@@ -12,15 +11,13 @@ cdef class Batch:
     cdef Py_ssize_t done           # that are in the queue
 
 
-cdef class RecordQueue(WaitableQueue):
+cdef class RecordQueue(BoundedQueue):
     cdef readonly object dtype
     cdef Py_ssize_t record_bytes
 
     # One step each, without a wake-up; how many.
     cdef size_t give(self, const void *records, size_t count) noexcept nogil
     cdef size_t take(self, void *records, size_t count) noexcept nogil
-    cdef Py_ssize_t length(self) noexcept nogil
-    cdef Py_ssize_t slots(self) noexcept nogil
 
     # With the GIL.
     cdef int check_producer(self) except -1
@@ -35,13 +32,11 @@ cdef class RecordQueue(WaitableQueue):
     cdef object attempt_push(self, Batch batch)
 
     # Without the GIL, after share(). How many records were copied: 0 when there is no room, or
-    # nothing, or the queue is closed to pushes. To wait, see WaitableQueue.
-    cdef int share(self) except -1
+    # nothing, or the queue is closed to pushes. To wait, see BoundedQueue.
     cdef bint push_record(self, const void *record) noexcept nogil
     cdef bint pop_record(self, void *record) noexcept nogil
     cdef size_t push_records(self, const void *records, size_t count) noexcept nogil
     cdef size_t pop_records(self, void *records, size_t count) noexcept nogil
-    cdef void announce_many(self, Gate gate, size_t count) noexcept nogil
 
 
 cdef class SPSCRecordQueue(RecordQueue):

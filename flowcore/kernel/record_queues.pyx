@@ -12,8 +12,8 @@ from cpython.exc cimport PyErr_Fetch, PyErr_Restore
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
+from flowcore.kernel.bounded_queue cimport BoundedQueue
 from flowcore.kernel.errors cimport error_of
-from flowcore.kernel.fc_gate cimport fc_gate_guests, fc_gate_watched
 from flowcore.kernel.fc_mpmc cimport (
     fc_mpmc_capacity,
     fc_mpmc_free,
@@ -36,8 +36,7 @@ from flowcore.kernel.fc_spsc cimport (
     fc_spsc_publish,
     fc_spsc_push_many,
 )
-from flowcore.kernel.fc_waiter cimport fc_waiter_has_sleepers, fc_waiter_notify
-from flowcore.kernel.waiting cimport NOT_YET, WaitableQueue, is_watched
+from flowcore.kernel.waiting cimport NOT_YET, is_watched
 
 from flowcore.errors import InvalidArgument, InvalidState
 from flowcore.kernel.waiting import QueueClosed, QueueFull
@@ -109,7 +108,7 @@ cdef class Batch:
 
 
 @cython.no_gc_clear
-cdef class RecordQueue(WaitableQueue):
+cdef class RecordQueue(BoundedQueue):
     """What SPSCRecordQueue and MPMCRecordQueue have in common. The GIL makes each operation one
     step for all Python threads; it is never given up while records are copied."""
 
@@ -126,18 +125,6 @@ cdef class RecordQueue(WaitableQueue):
 
     cdef size_t take(self, void *records, size_t count) noexcept nogil:
         return 0
-
-    cdef Py_ssize_t length(self) noexcept nogil:
-        return 0
-
-    cdef Py_ssize_t slots(self) noexcept nogil:
-        return 0
-
-    cdef bint has_items(self) noexcept nogil:
-        return self.length() > 0
-
-    cdef bint has_room(self) noexcept nogil:
-        return self.length() < self.slots()
 
     # ---- with their wake-ups -------------------------------------------------------------------
 
@@ -322,18 +309,11 @@ cdef class RecordQueue(WaitableQueue):
         self.check_max_records(max_records)
         return self.wait_at(self.filled, POP, max_records)
 
-    def __iter__(self):
-        """Takes arrays of what is there, waiting for it, until the queue is closed and empty."""
-        return self
-
     def __next__(self):
         try:
             return self.pop()
         except QueueClosed:
             raise StopIteration from None
-
-    def __aiter__(self):
-        return self
 
     def __anext__(self):
         return self.wait_at(self.filled, NEXT, MAX_RECORDS)
@@ -345,13 +325,7 @@ cdef class RecordQueue(WaitableQueue):
             found = self.remove((<Batch>argument).borrowed.buf, (<Batch>argument).count) or None
         else:
             found = self.remove_new(argument)
-        if found is not None:
-            return found
-        if self.closed and not self.has_items():
-            if op == NEXT:
-                raise StopAsyncIteration
-            self.refuse()
-        return NOT_YET
+        return self.nothing_yet(op == NEXT) if found is None else found
 
     cdef object attempt_push(self, Batch batch):
         if self.closed and batch.done:
@@ -360,42 +334,11 @@ cdef class RecordQueue(WaitableQueue):
 
     # ---- the queue as a whole ------------------------------------------------------------------
 
-    @property
-    def capacity(self):
-        """Slots: the capacity that was asked for, rounded up to a power of two."""
-        return self.slots()
-
-    def __len__(self):
-        """Records that wait, at this moment."""
-        return self.length()
-
-    def __bool__(self):
-        return True
-
-    def empty(self):
-        """Whether nothing waits, at this moment."""
-        return not self.has_items()
-
-    def full(self):
-        """Whether there is no room, at this moment."""
-        return not self.has_room()
-
     def __repr__(self):
         state = " closed" if self.closed else ""
         return f"<{type(self).__name__} {self.length()}/{self.slots()} of {self.dtype}{state}>"
 
-    def __reduce__(self):
-        raise TypeError(
-            f"a {type(self).__name__} stays in its process; between processes use SharedQueue"
-        )
-
     # ---- without the GIL -----------------------------------------------------------------------
-
-    cdef int share(self) except -1:
-        """Before a thread without the GIL uses the queue: from now on who waits is looked for with
-        a fence."""
-        self.shared = True
-        return 0
 
     cdef bint push_record(self, const void *record) noexcept nogil:
         return self.push_records(record, 1) == 1
@@ -409,26 +352,14 @@ cdef class RecordQueue(WaitableQueue):
             return 0
         done = self.give(records, count)
         if done:
-            self.announce_many(self.filled, done)
+            self.announce(self.filled, done)
         return done
 
     cdef size_t pop_records(self, void *records, size_t count) noexcept nogil:
         cdef size_t done = self.take(records, count)
         if done:
-            self.announce_many(self.emptied, done)
+            self.announce(self.emptied, done)
         return done
-
-    cdef void announce_many(self, Gate gate, size_t count) noexcept nogil:
-        """After an operation that opened the gate for so many."""
-        if not fc_gate_watched(&gate.c):
-            return
-        if fc_gate_guests(&gate.c) > 0:
-            with gil:
-                gate.wake(count)
-            return
-        while count and fc_waiter_has_sleepers(&gate.c.threads):
-            fc_waiter_notify(&gate.c.threads)
-            count -= 1
 
 
 @cython.final
@@ -538,7 +469,7 @@ cdef class SPSCRecordQueue(RecordQueue):
     cdef void publish_slots(self, size_t count) noexcept nogil:
         if count:
             fc_spsc_publish(self.ring, count)
-            self.announce_many(self.filled, count)
+            self.announce(self.filled, count)
 
     cdef size_t peek_records(self, size_t want, const void **first) noexcept nogil:
         return self.peek_up_to(want, <void **>first)
@@ -546,7 +477,7 @@ cdef class SPSCRecordQueue(RecordQueue):
     cdef void consume_records(self, size_t count) noexcept nogil:
         if count:
             fc_spsc_consume(self.ring, count)
-            self.announce_many(self.emptied, count)
+            self.announce(self.emptied, count)
 
 
 @cython.final

@@ -22,12 +22,6 @@ cdef class WaitableQueue:
     cdef int refuse(self) except -1
     cdef Turn wait_at(self, Gate gate, int op, object argument)
 
-    # Without the GIL, once the queue is shared. 0: look again; else FC_ETIMEOUT, FC_ECLOSED, or
-    # -EINTR when a signal came. The deadline is by CLOCK_MONOTONIC; -1: none.
-    cdef int wait_items(self, int64_t deadline_ns) noexcept nogil
-    cdef int wait_room(self, int64_t deadline_ns) noexcept nogil
-    cdef void announce(self, Gate gate) noexcept nogil
-
 
 cdef class Turn:
     cdef WaitableQueue queue

@@ -3,16 +3,9 @@
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from flowcore.kernel.fc_err cimport FC_ECLOSED
-from flowcore.kernel.fc_gate cimport fc_gate_guests, fc_gate_watched
-from flowcore.kernel.fc_waiter cimport (
-    fc_waiter_cancel,
-    fc_waiter_commit,
-    fc_waiter_notify,
-    fc_waiter_prepare,
-)
+from flowcore.kernel.fc_waiter cimport fc_waiter_cancel
 from flowcore.kernel.gate cimport Gate, Party
 
 import queue
@@ -167,32 +160,6 @@ cdef class WaitableQueue:
         turn.op = op
         turn.argument = argument
         return turn
-
-    # ---- without the GIL -----------------------------------------------------------------------
-
-    cdef int wait_items(self, int64_t deadline_ns) noexcept nogil:
-        cdef uint32_t key = fc_waiter_prepare(&self.filled.c.threads)
-        if self.has_items() or self.closed:
-            fc_waiter_cancel(&self.filled.c.threads, key)
-            return 0 if self.has_items() else FC_ECLOSED
-        return fc_waiter_commit(&self.filled.c.threads, key, <uint64_t>deadline_ns)
-
-    cdef int wait_room(self, int64_t deadline_ns) noexcept nogil:
-        cdef uint32_t key = fc_waiter_prepare(&self.emptied.c.threads)
-        if self.has_room() or self.closed:
-            fc_waiter_cancel(&self.emptied.c.threads, key)
-            return FC_ECLOSED if self.closed else 0
-        return fc_waiter_commit(&self.emptied.c.threads, key, <uint64_t>deadline_ns)
-
-    cdef void announce(self, Gate gate) noexcept nogil:
-        """After an operation that opened the gate."""
-        if not fc_gate_watched(&gate.c):
-            return
-        if fc_gate_guests(&gate.c) > 0:
-            with gil:
-                gate.wake(1)
-        else:
-            fc_waiter_notify(&gate.c.threads)
 
     # ---- life ----------------------------------------------------------------------------------
 

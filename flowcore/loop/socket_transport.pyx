@@ -27,6 +27,7 @@ from flowcore.kernel.fc_stream cimport (
     fc_stream_write,
     fc_stream_write_borrowed,
 )
+from flowcore.kernel.owned cimport fc_owned
 from flowcore.loop.core cimport LoopCore
 
 import asyncio
@@ -42,11 +43,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
         FIONREAD
     int ioctl(int fd, unsigned long request, void *argument)
 
-cdef extern from *:
-    """
-    static inline PyObject *fc_owned(PyObject *item) { return item; }
-    """
-    object fc_owned(PyObject *item)
+cdef extern from "Python.h":
     PyObject *new_bytes "PyBytes_FromStringAndSize"(char *data, Py_ssize_t size) except NULL
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
 
