@@ -1,12 +1,9 @@
 from typing import Self
 
-from typing_extensions import disjoint_base
-
 from flowcore.kernel.waiting import WaitableQueue
 
 __all__ = ["BoundedQueue"]
 
-@disjoint_base
 class BoundedQueue(WaitableQueue):
     @property
     def capacity(self) -> int: ...
